@@ -1,0 +1,65 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// The values of Config.Sync.
+const (
+	SyncInterval = "interval"
+	SyncAlways   = "always"
+)
+
+// Config says where the bus is: nats.* in the configuration.
+type Config struct {
+	URL      string `name:"url" help:"NATS servers, comma separated. Empty: embed a server in this process."`
+	StoreDir string `name:"store_dir" help:"Directory of the embedded server's streams." default:"./data/nats"`
+	Listen   string `name:"listen" help:"Address on which the embedded server accepts NATS clients, such as the nats CLI. Empty: no port."`
+	Sync     string `name:"sync" help:"When the embedded server syncs to disk: every second (interval) or before each acknowledgement (always)." default:"interval" enum:"interval,always"`
+	MaxStore int64  `name:"max_store" help:"Most bytes that the embedded server stores. Zero: 80 % of the volume." default:"0" type:"bytes"`
+	Replicas int    `name:"replicas" help:"Copies of each stream; above one only on a cluster." default:"1"`
+
+	Creds string    `name:"creds" help:"File with the credentials for the NATS servers." type:"path"`
+	Token string    `name:"token" help:"Token for the NATS servers."`
+	TLS   TLSConfig `embed:"" prefix:"tls."`
+}
+
+// TLSConfig names the files with which the NATS servers and this process prove who they are.
+type TLSConfig struct {
+	CA   string `name:"ca" help:"File with the authorities that the NATS servers' certificates must come from." type:"path"`
+	Cert string `name:"cert" help:"File with this process's certificate." type:"path"`
+	Key  string `name:"key" help:"File with this process's private key." type:"path"`
+}
+
+// Embedded reports whether the server runs in this process.
+func (c *Config) Embedded() bool { return c.URL == "" }
+
+// Validate returns every fault of c.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.Embedded() && c.StoreDir == "" {
+		errs = append(errs, errors.New("nats.store_dir: needed without nats.url"))
+	}
+	if c.Sync != SyncInterval && c.Sync != SyncAlways {
+		errs = append(errs, fmt.Errorf("nats.sync: %q is neither interval nor always", c.Sync))
+	}
+	if c.Replicas < 1 || c.Replicas > 5 {
+		errs = append(errs, fmt.Errorf("nats.replicas: %d is not between 1 and 5", c.Replicas))
+	} else if c.Embedded() && c.Replicas > 1 {
+		errs = append(errs, errors.New("nats.replicas: an embedded server keeps one copy"))
+	}
+	if c.MaxStore < 0 {
+		errs = append(errs, errors.New("nats.max_store: negative"))
+	}
+	if c.Listen != "" {
+		if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+			errs = append(errs, fmt.Errorf("nats.listen: %w", err))
+		}
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		errs = append(errs, errors.New("nats.tls: cert and key come together"))
+	}
+	return errors.Join(errs...)
+}
