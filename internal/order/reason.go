@@ -74,4 +74,9 @@ var (
 	ErrFull = errors.New("order store is full")
 	// ErrUnavailable: whether the order was stored is unknown; the sender should retry (503).
 	ErrUnavailable = errors.New("order store is unavailable")
+	// ErrFenced: another process wrote the target's ledger; this one must stop delivering at once.
+	ErrFenced = errors.New("another process owns this target")
+	// ErrFingerprint: a target's name is already in use for another URL; an operator must say
+	// which of the two is meant.
+	ErrFingerprint = errors.New("target name belongs to another url")
 )
