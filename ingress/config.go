@@ -1,0 +1,199 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"millrace/internal/order"
+)
+
+// Dialect is how errors and replacement counters look to clients.
+type Dialect string
+
+// The dialects.
+const (
+	// DialectV2 answers like FlowProxy: HTTP statuses carry the kind of error.
+	DialectV2 Dialect = "v2"
+	// DialectV1 is for clients of the first proxy: JSON-RPC errors have HTTP status 200 and
+	// mev_sendBundle gets replacement counters that start at 0.
+	DialectV1 Dialect = "v1"
+)
+
+// RateLimit is the token bucket of one entity. Reloadable.
+type RateLimit struct {
+	Enabled bool          `name:"enabled" help:"Limit the orders of each signer."`
+	Window  time.Duration `name:"window" help:"Time in which a signer may send count orders." default:"1s"`
+	Count   int           `name:"count" help:"Orders that a signer may send per window." default:"500"`
+}
+
+// ShedAge is, per class, the age of the oldest waiting order beyond which the door refuses the
+// class and all lower ones; 0 never sheds. Reloadable.
+type ShedAge struct {
+	High   time.Duration `name:"high" help:"Refuse high orders while the oldest waiting one is older." default:"10s"`
+	Medium time.Duration `name:"medium" help:"Refuse medium and low orders while the oldest waiting medium one is older." default:"4s"`
+	Low    time.Duration `name:"low" help:"Refuse low orders while the oldest waiting one is older." default:"1s"`
+}
+
+// of returns the age of class p.
+func (a ShedAge) of(p order.Priority) time.Duration {
+	switch p {
+	case order.PriorityHigh:
+		return a.High
+	case order.PriorityMedium:
+		return a.Medium
+	case order.PriorityLow:
+		return a.Low
+	}
+	return 0
+}
+
+// TLS names the certificate of the order listener; both empty: plain HTTP. The files are read
+// again when they change.
+type TLS struct {
+	Cert string `name:"cert" help:"PEM file with the certificate chain; TLS 1.3 is served when set."`
+	Key  string `name:"key" help:"PEM file with the certificate's private key."`
+}
+
+// IPRate is the request budget of one source address (IPv6: its /64). Reloadable.
+type IPRate struct {
+	Window time.Duration `name:"window" help:"Time in which one source address may send count requests." default:"1s"`
+	Count  int           `name:"count" help:"Requests that one source address may send per window; 0 is unlimited." default:"10000"`
+}
+
+// Orders are the values of the orders.* keys that the door needs. cmd sets them.
+type Orders struct {
+	MaxAge time.Duration // orders.max_age: longest life of an order, and the duplicate window
+	MaxTxs int           // orders.max_txs
+}
+
+// Config is the door's configuration under "ingress.".
+type Config struct {
+	Listen        string `name:"listen" help:"Address for orders." default:"127.0.0.1:8080" env:"MILLRACE_INGRESS_LISTEN,USER_LISTEN_ADDR"`
+	BuilderListen string `name:"builder_listen" help:"Address for statistics posted by the builder; empty is off." env:"MILLRACE_INGRESS_BUILDER_LISTEN,BUILDER_LISTEN_ADDR"`
+
+	MaxBody     int64         `name:"max_body" help:"Largest request body, before and after decompression." default:"10MiB" type:"bytes"`
+	MaxBatch    int           `name:"max_batch" help:"Most calls in one JSON-RPC batch." default:"32"`
+	Gzip        bool          `name:"gzip" help:"Accept gzip bodies; the signature covers the plain body." default:"true" negatable:""`
+	Dialect     Dialect       `name:"dialect" help:"Errors and counters as FlowProxy (v2) or as the first proxy (v1)." default:"v2" enum:"v1,v2"`
+	VerdictWait time.Duration `name:"verdict_wait" help:"Longest wait for the worker's verdict; 0 answers once stored." default:"250ms"`
+
+	TLS            TLS       `embed:"" prefix:"tls."`
+	RateLimit      RateLimit `embed:"" prefix:"rate_limit."`
+	ShedAge        ShedAge   `embed:"" prefix:"shed_age."`
+	IPRate         IPRate    `embed:"" prefix:"ip_rate."`
+	IPBytes        int64     `name:"ip_bytes" help:"Bytes that one source address may have stored within orders.max_age; 0 is unlimited." default:"2GiB" type:"bytes"`
+	TrustedProxies []string  `name:"trusted_proxies" help:"Networks (CIDR) whose X-Forwarded-For is believed."`
+
+	InflightBytes  int64         `name:"inflight_bytes" help:"Memory for bodies being read and orders being stored; a quarter is kept for bodies up to 64 KiB." default:"256MiB" type:"bytes"`
+	MaxConnections int           `name:"max_connections" help:"Open connections of the order listener; more wait to be accepted." default:"8192"`
+	BodyTimeout    time.Duration `name:"body_timeout" help:"Time for a request's headers and first 64 KiB; the rest must come at min_body_rate." default:"5s"`
+	MinBodyRate    int64         `name:"min_body_rate" help:"Bytes per second below which a large body is cut off." default:"256KiB" type:"bytes"`
+	GateQueue      int           `name:"gate_queue" help:"Requests that may wait for a CPU; the least known sender is refused first." default:"1024"`
+	GateWait       time.Duration `name:"gate_wait" help:"Longest wait for a CPU." default:"1s"`
+	CPUSlots       int           `name:"cpu_slots" help:"Requests verified at once; 0 is one per CPU."`
+	MaxEntities    int           `name:"max_entities" help:"Signers whose activity is remembered." default:"32768"`
+	PublishTimeout time.Duration `name:"publish_timeout" help:"Longest wait for the store." default:"5s"`
+	DrainDelay     time.Duration `name:"drain_delay" help:"Time between turning unready and refusing connections." default:"500ms"`
+	DrainTimeout   time.Duration `name:"drain_timeout" help:"Longest wait for requests in flight at shutdown." default:"10s"`
+
+	Orders Orders `kong:"-"`
+}
+
+// DefaultConfig is the configuration that the flag defaults describe.
+func DefaultConfig() Config {
+	return Config{
+		Listen:   "127.0.0.1:8080",
+		MaxBody:  10 << 20,
+		MaxBatch: 32, Gzip: true, Dialect: DialectV2, VerdictWait: 250 * time.Millisecond,
+		RateLimit: RateLimit{Window: time.Second, Count: 500},
+		ShedAge:   ShedAge{High: 10 * time.Second, Medium: 4 * time.Second, Low: time.Second},
+		IPRate:    IPRate{Window: time.Second, Count: 10_000},
+		IPBytes:   2 << 30, InflightBytes: 256 << 20, MaxConnections: 8192,
+		BodyTimeout: 5 * time.Second, MinBodyRate: 256 << 10,
+		GateQueue: 1024, GateWait: time.Second, MaxEntities: 32_768,
+		PublishTimeout: 5 * time.Second, DrainDelay: 500 * time.Millisecond, DrainTimeout: 10 * time.Second,
+		Orders: Orders{MaxAge: 36 * time.Second, MaxTxs: 100},
+	}
+}
+
+// Validate reports every fault of c, joined; each wraps ErrConfig.
+func (c *Config) Validate() error {
+	_, proxies := c.proxies()
+	return errors.Join(
+		address("listen", c.Listen),
+		optionalAddress("builder_listen", c.BuilderListen),
+		atLeast("max_body", c.MaxBody, 1<<10),
+		atLeast("max_batch", c.MaxBatch, 1),
+		atLeast("verdict_wait", c.VerdictWait, 0),
+		check(c.Dialect == DialectV1 || c.Dialect == DialectV2, "dialect must be v1 or v2"),
+		check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.cert and tls.key go together"),
+		check(!c.RateLimit.Enabled || c.RateLimit.Window > 0 && c.RateLimit.Count > 0, "rate_limit.window and rate_limit.count must be positive"),
+		atLeast("shed_age.high", c.ShedAge.High, 0),
+		atLeast("shed_age.medium", c.ShedAge.Medium, 0),
+		atLeast("shed_age.low", c.ShedAge.Low, 0),
+		check(c.IPRate.Count >= 0 && (c.IPRate.Count == 0 || c.IPRate.Window > 0), "ip_rate.count must not be negative and needs a window"),
+		check(c.IPBytes == 0 || c.IPBytes >= c.MaxBody, "ip_bytes must be 0 or at least max_body"),
+		proxies,
+		check(c.InflightBytes >= 4*c.MaxBody, "inflight_bytes must be at least four times max_body"),
+		atLeast("max_connections", c.MaxConnections, 1),
+		atLeast("body_timeout", c.BodyTimeout, time.Millisecond),
+		atLeast("min_body_rate", c.MinBodyRate, 1),
+		atLeast("gate_queue", c.GateQueue, 1),
+		atLeast("gate_wait", c.GateWait, time.Millisecond),
+		atLeast("cpu_slots", c.CPUSlots, 0),
+		atLeast("max_entities", c.MaxEntities, 1),
+		atLeast("publish_timeout", c.PublishTimeout, time.Millisecond),
+		atLeast("drain_delay", c.DrainDelay, 0),
+		atLeast("drain_timeout", c.DrainTimeout, 0),
+		check(c.Orders.MaxAge > 0 && c.Orders.MaxTxs > 0, "orders.max_age and orders.max_txs must be positive"),
+	)
+}
+
+// proxies parses the trusted networks; a plain address is a network of one.
+func (c *Config) proxies() ([]netip.Prefix, error) {
+	var faults []error
+	nets := make([]netip.Prefix, 0, len(c.TrustedProxies))
+	for _, s := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%w: trusted_proxies: %q is not a network", ErrConfig, s))
+			continue
+		}
+		nets = append(nets, p.Masked())
+	}
+	return nets, errors.Join(faults...)
+}
+
+func check(ok bool, text string) error { //nolint:revive // a predicate's result, not a switch
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrConfig, text)
+}
+
+func atLeast[N int | int64 | time.Duration](key string, n, low N) error {
+	if n >= low {
+		return nil
+	}
+	return fmt.Errorf("%w: %s must be at least %v", ErrConfig, key, low)
+}
+
+func address(key, addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrConfig, key, err)
+	}
+	return nil
+}
+
+func optionalAddress(key, addr string) error {
+	if addr == "" {
+		return nil
+	}
+	return address(key, addr)
+}
