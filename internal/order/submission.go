@@ -2,7 +2,6 @@ package order
 
 import (
 	"errors"
-	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 )
@@ -53,51 +52,3 @@ func (s *Submission) Identify(signer common.Address, nonce uint64, defaulted boo
 // AppendBuilderBody appends the complete JSON-RPC request for a builder: the sender's object with
 // signingAddress, replacementNonce, version and bundleHash spliced in, every unknown field kept.
 func (s *Submission) AppendBuilderBody(dst []byte, o *Order) ([]byte, error) { return nil, errTodo }
-
-// TxInfo is what validation learns of one transaction.
-type TxInfo struct {
-	Hash common.Hash
-	From common.Address
-}
-
-// Rules are the consensus rules of one chain.
-type Rules struct{}
-
-// NewRules returns the rules of the chain with the given id; unknown ids get the newest fork.
-func NewRules(chainID uint64) (*Rules, error) { return nil, errTodo }
-
-// Check decodes one network-encoded transaction, applies the rules as of now and recovers its
-// sender. Every error is a *Reason. kind says whether it stands alone or in a bundle (a bundle's
-// blob transaction must bring its sidecar).
-func (r *Rules) Check(raw []byte, kind Kind, now time.Time) (TxInfo, error) { return TxInfo{}, errTodo }
-
-// BuilderStats is what a builder reports about one entity.
-type BuilderStats struct {
-	PassedToBSimulation uint64
-	Included            uint64
-	MaxContributionPct  float64
-}
-
-// Activity is one entity's record over the score window; the zero value is ready. Not safe for
-// concurrent use.
-type Activity struct{}
-
-// Request counts one request at now; Invalid one refused order; Built what a builder reported.
-func (a *Activity) Request(now time.Time)               {}
-func (a *Activity) Invalid(now time.Time)               {}
-func (a *Activity) Built(now time.Time, s BuilderStats) {}
-
-// Score is FlowProxy's score with its defects mended; below 0 is good, 3 excludes High, 6 is Low.
-func (a *Activity) Score(now time.Time) float64 { return 0 }
-
-// Classify returns the class of a submission of size bytes by an entity with the given score.
-func Classify(score float64, s *Submission, size int) Priority { return PriorityMedium }
-
-// RecoverSigner verifies a signature header value "0xaddress:0xsignature" over body and returns the
-// signer (EIP-191 over the hex of keccak256(body)).
-func RecoverSigner(header string, body []byte) (common.Address, error) {
-	return common.Address{}, errTodo
-}
-
-// ClaimedSigner returns the address that a header value claims, unverified.
-func ClaimedSigner(header string) (common.Address, bool) { return common.Address{}, false }
