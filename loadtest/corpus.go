@@ -1,0 +1,242 @@
+package loadtest
+
+import (
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+
+	"millrace/internal/order"
+)
+
+// CorpusConfig says which orders a corpus consists of. The zero value of a field means its default.
+type CorpusConfig struct {
+	Seed        uint64  // everything follows from it
+	Flow        uint16  // goes into the tags; flows of one run differ in it
+	ChainID     uint64  // default 1
+	Mix         Mix     // default DefaultMix
+	Signers     int     // who signs the requests, default 64; rotates by order
+	FirstSigner int     // shifts the signers, so that two flows can have different ones
+	Senders     int     // who signs the transactions, default 256
+	Repeats     float64 // share of a bundle's transactions that were in an earlier one, default 0.7; negative: none
+	Window      int     // how many orders back a repeated transaction may lie, default 2000
+	Keys        int     // replacement keys in use at a time, default 32
+	HeavyTxs    int     // transactions of a ShapeHeavy bundle, default 100
+	SizeScale   float64 // stretches the published sizes, default 1
+}
+
+func (c CorpusConfig) withDefaults() CorpusConfig {
+	def := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	def(&c.Signers, 64)
+	def(&c.Senders, 256)
+	def(&c.Window, 2000)
+	def(&c.Keys, 32)
+	def(&c.HeavyTxs, 100)
+	if c.ChainID == 0 {
+		c.ChainID = 1
+	}
+	if c.Mix == nil {
+		c.Mix = DefaultMix()
+	}
+	if c.Repeats == 0 {
+		c.Repeats = 0.7
+	}
+	if c.SizeScale == 0 {
+		c.SizeScale = 1
+	}
+	return c
+}
+
+// Order is one generated request, ready to be sent.
+type Order struct {
+	Tag     Tag
+	Shape   Shape
+	Method  order.Method
+	Signer  common.Address
+	UUID    order.UUID // zero: can't be replaced
+	Nonce   uint64     // explicit nonce, with UUID
+	Txs     int        // transactions in it
+	Repeats int        // of which were in an earlier order
+	Body    []byte
+	Header  string // value of SignatureHeader
+}
+
+// Corpus makes orders: order n is a function of the configuration, whatever the machine, and may be
+// made from any goroutine.
+type Corpus struct {
+	cfg     CorpusConfig
+	run     uint64
+	signers []key
+	forge   *txForge
+	wrong   types.Signer // of another chain
+}
+
+// NewCorpus checks the configuration and derives the keys.
+func NewCorpus(cfg CorpusConfig) (*Corpus, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Mix.validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Signers < 1 || cfg.Senders < 1 || cfg.Window < 1 || cfg.Keys < 1 || cfg.Repeats >= 1 || cfg.FirstSigner < 0 {
+		return nil, fmt.Errorf("%w: corpus %+v", ErrConfig, cfg)
+	}
+	signers, err := deriveKeys(cfg.Seed, "signer", cfg.FirstSigner+cfg.Signers)
+	if err != nil {
+		return nil, err
+	}
+	forge, err := newTxForge(cfg.Seed+uint64(cfg.Flow)<<32, cfg.ChainID, cfg.Senders, 2*cfg.Window)
+	if err != nil {
+		return nil, err
+	}
+	return &Corpus{
+		cfg: cfg, run: cfg.Seed, signers: signers[cfg.FirstSigner:], forge: forge,
+		wrong: types.LatestSignerForChainID(new(big.Int).SetUint64(cfg.ChainID + 31336)),
+	}, nil
+}
+
+// plan is the cheap part of an order: what it is, before anything is signed.
+type plan struct {
+	shape Shape
+	fresh int // calldata of the new transaction that other bundles repeat, bytes
+	reps  int // wanted repeats
+	size  int // wanted size of the body, bytes
+	rng   *rand.Rand
+}
+
+func (c *Corpus) plan(n uint64) plan {
+	rng := rand.New(rand.NewPCG(c.cfg.Seed, n<<16|uint64(c.cfg.Flow))) //nolint:gosec // reproducible on purpose
+	p := plan{shape: c.cfg.Mix.pick(rng.Float64()), rng: rng}
+	p.size = int(float64(bundleSize(rng.Float64())) * c.cfg.SizeScale)
+	if c.cfg.Repeats > 0 {
+		// A geometric count whose mean gives the wanted share beside one new transaction.
+		mean := c.cfg.Repeats / (1 - c.cfg.Repeats)
+		for p.reps < 40 && rng.Float64() < mean/(1+mean) {
+			p.reps++
+		}
+	}
+	raw := max(p.size/2-200, txOverhead)
+	p.fresh = max(raw/(1+p.reps)-txOverhead, 4)
+	return p
+}
+
+// pools reports whether a plan's new transaction may be repeated by later orders.
+func (p plan) pools() bool { return p.shape == ShapeBundle || p.shape == ShapeReplacement }
+
+// Order makes order n.
+func (c *Corpus) Order(n uint64) (*Order, error) {
+	p := c.plan(n)
+	o := &Order{Tag: Tag{Run: c.run, Flow: c.cfg.Flow, Seq: n}, Shape: p.shape, Method: p.shape.method()}
+	signer := c.signers[n%uint64(len(c.signers))]
+	if p.shape.replaces() {
+		slot := p.rng.IntN(c.cfg.Keys)
+		o.UUID = c.uuid(slot)
+		o.Nonce = n + 1 // rises along the corpus, whatever the key
+		signer = c.signers[slot%len(c.signers)]
+	}
+	o.Signer = signer.address
+	if err := c.compose(o, p, n); err != nil {
+		return nil, fmt.Errorf("order %d: %w", n, err)
+	}
+	header, err := signer.sign(o.Body)
+	if err != nil {
+		return nil, fmt.Errorf("order %d: %w", n, err)
+	}
+	o.Header = header
+	return o, nil
+}
+
+func (c *Corpus) compose(o *Order, p plan, n uint64) error {
+	tag := o.Tag.Bytes()
+	switch o.Shape {
+	case ShapeTransaction, ShapePrivate, ShapeShare:
+		tx, err := c.forge.forge(n, max(min(p.fresh, 2000), TagSize), tag[:], c.forge.signer)
+		if err != nil {
+			return err
+		}
+		o.Txs = 1
+		o.Body = singleBody(o.Method, tx)
+		return nil
+	case ShapeBlobTransaction:
+		tx, err := c.forge.forgeBlob(n, tag[:], nil)
+		if err != nil {
+			return err
+		}
+		o.Txs = 1
+		o.Body = singleBody(o.Method, tx)
+		return nil
+	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy:
+		txs, err := c.transactions(o, p, n)
+		if err != nil {
+			return err
+		}
+		o.Txs = len(txs)
+		o.Body = bundleBody(o, txs)
+	}
+	return nil
+}
+
+// transactions makes those of a bundle.
+func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error) {
+	switch o.Shape { //nolint:exhaustive // the other shapes are made like a bundle, or are none
+	case ShapeCancel:
+		return nil, nil
+	case ShapeInvalid:
+		return one(c.forge.forge(n, p.fresh, nil, c.wrong))
+	case ShapeBlobBundle:
+		return one(c.forge.forgeBlob(n, nil, emptySidecar(byte(n%2)))) //nolint:gosec // 0 or 1
+	case ShapeHeavy:
+		txs := make([]transaction, c.cfg.HeavyTxs)
+		for i := range txs {
+			var err error
+			if txs[i], err = c.forge.forge(n<<16|uint64(i), 4, nil, c.forge.signer); err != nil { //nolint:gosec // an index
+				return nil, err
+			}
+		}
+		return txs, nil
+	}
+	return c.pooledTransactions(o, p, n)
+}
+
+// pooledTransactions repeats what earlier orders brought and adds one new transaction.
+func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, error) {
+	txs := make([]transaction, 0, p.reps+1)
+	for range p.reps {
+		back := 1 + uint64(p.rng.IntN(c.cfg.Window)) //nolint:gosec // positive
+		if back > n {
+			continue
+		}
+		src := c.plan(n - back)
+		if !src.pools() || src.fresh > 4*p.fresh {
+			continue
+		}
+		tx, err := c.forge.pooled(n-back, src.fresh)
+		if err != nil {
+			return nil, err
+		}
+		txs = append(txs, tx)
+		o.Repeats++
+	}
+	tx, err := c.forge.pooled(n, p.fresh)
+	if err != nil {
+		return nil, err
+	}
+	return append(txs, tx), nil
+}
+
+func one(tx transaction, err error) ([]transaction, error) { return []transaction{tx}, err }
+
+// uuid is the replacement UUID of a slot; the run is in it, so that runs don't replace each other's.
+func (c *Corpus) uuid(slot int) order.UUID {
+	rng := rand.New(rand.NewPCG(c.cfg.Seed+uint64(c.cfg.Flow), uint64(slot))) //nolint:gosec // reproducible on purpose
+	var u order.UUID
+	fill(rng, u[:])
+	u[6] = u[6]&0x0f | 0x40
+	u[8] = u[8]&0x3f | 0x80
+	return u
+}

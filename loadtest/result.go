@@ -1,0 +1,92 @@
+package loadtest
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"millrace/internal/order"
+)
+
+// Answer says what the sender knows about one order.
+type Answer uint8
+
+// The answers.
+const (
+	AnswerAccepted Answer = iota + 1 // a result: from here on the promise holds
+	AnswerRefused                    // the order itself is at fault; must never reach a builder
+	AnswerShed                       // 429 or 503: come back later
+	AnswerError                      // any other error answer
+	AnswerUnknown                    // written, but the answer was lost: may be stored or not
+	AnswerUnsent                     // never written
+)
+
+var answerNames = [...]string{"", "accepted", "refused", "shed", "error", "unknown", "unsent"}
+
+// String is the answer in reports.
+func (a Answer) String() string {
+	if a == 0 || int(a) >= len(answerNames) {
+		return fmt.Sprintf("unknown_%d", uint8(a))
+	}
+	return answerNames[a]
+}
+
+// MarshalText is the name.
+func (a Answer) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// Result is what became of one order at the door.
+type Result struct {
+	Tag    Tag
+	Shape  Shape
+	Answer Answer
+	Signer common.Address
+	UUID   order.UUID
+	Nonce  uint64
+	Hash   common.Hash // the door's public id; zero without a result
+	// Intended is when the schedule wanted it sent (closed loop: when it was sent), Sent when it
+	// was first written, Done when its last answer was read.
+	Intended, Sent, Done time.Time
+	// Latency counts from Intended when no connection was free then, else from Sent, to Done.
+	Latency  time.Duration
+	Received time.Time // the door's receivedTimestampMs
+	Attempts int       // requests written
+	// MayRepeat says that an earlier attempt got no answer, so the order may be stored twice.
+	MayRepeat  bool
+	Status     int // HTTP status of the last answer; zero without one
+	Code       int // JSON-RPC error code of the last answer
+	RetryAfter bool
+	Reason     string // error.data, or the transport's error
+	Txs        int
+	Repeats    int
+	Size       int
+}
+
+// Journal collects results; safe for concurrent use.
+type Journal struct {
+	mu      sync.Mutex
+	results []Result
+	counts  [AnswerUnsent + 1]int
+}
+
+func (j *Journal) add(r Result) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.results = append(j.results, r)
+	j.counts[r.Answer]++
+}
+
+// Results returns what was collected up to now, a copy, in order of completion.
+func (j *Journal) Results() []Result {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]Result(nil), j.results...)
+}
+
+// Count returns how many orders got the given answer up to now.
+func (j *Journal) Count(a Answer) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.counts[a]
+}
