@@ -1,0 +1,124 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"millrace/internal/ledger"
+	"millrace/internal/order"
+)
+
+// maxCondemned bounds the poisoned orders that wait for their record. Beyond it a record that can't
+// be stored is left to the next process life, which finds the mark.
+const maxCondemned = 1024
+
+// runAlone settles an order that came back too often to be trusted (CORRECTNESS 8).
+func (w *Worker) runAlone(ctx context.Context, d order.Delivery) error {
+	valid, err := w.tryAlone(ctx, d.Order)
+	if errors.Is(err, errPoison) {
+		return w.poison(ctx, d.Order)
+	}
+	finish, err := w.settlement(d, valid, err)
+	if err != nil {
+		return err
+	}
+	return finish(ctx)
+}
+
+// errPoison: the order killed a process, or would have, when nothing else ran.
+var errPoison = errors.New("order is poison")
+
+// tryAlone validates o with a mark in the store and no other order beside it.
+func (w *Worker) tryAlone(ctx context.Context, o *order.Order) (*order.Order, error) {
+	select {
+	case w.suspect <- struct{}{}:
+		defer func() { <-w.suspect }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait to run %s alone: %w", o.ID, ctx.Err())
+	}
+	if _, ok := w.condemned[o.Accept]; ok {
+		return nil, errPoison
+	}
+	already, err := w.mark(ctx, o.Accept)
+	if err != nil {
+		return nil, err
+	}
+	if already {
+		w.condemn(o.Accept)
+		return nil, errPoison
+	}
+	w.metrics.suspects.Inc()
+	valid, err := w.validateAlone(o)
+	if errors.Is(err, ErrPanic) {
+		w.condemn(o.Accept)
+		return nil, errPoison
+	}
+	// Nothing may go on before the mark is gone: if the process ended then, in peace, the order would
+	// be taken for its murderer.
+	if cerr := w.unmark(ctx, o.Accept); cerr != nil {
+		return nil, cerr
+	}
+	return valid, err
+}
+
+// validateAlone waits until no other order is in validation and keeps it so.
+func (w *Worker) validateAlone(o *order.Order) (valid *order.Order, err error) {
+	defer w.recovered(o, &err)
+	w.alone.Lock()
+	defer w.alone.Unlock()
+	started := time.Now()
+	valid, err = w.validate(o, func() {})
+	w.metrics.validated(o.Priority, time.Since(started))
+	return valid, err
+}
+
+func (w *Worker) mark(ctx context.Context, a order.AcceptID) (already bool, err error) {
+	mctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	already, err = w.ports.Suspects.MarkSuspect(mctx, a)
+	if err != nil {
+		// It may have been stored all the same.
+		return false, errors.Join(fmt.Errorf("mark suspect %s: %w", a, err), w.unmark(ctx, a))
+	}
+	return already, nil
+}
+
+// unmark removes the mark even while the process stops.
+func (w *Worker) unmark(ctx context.Context, a order.AcceptID) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if err := w.ports.Suspects.ClearSuspect(ctx, a); err != nil {
+		return fmt.Errorf("clear suspect %s: %w", a, err)
+	}
+	return nil
+}
+
+// condemn remembers that a is poison until that is recorded; the caller holds suspect.
+func (w *Worker) condemn(a order.AcceptID) {
+	if len(w.condemned) < maxCondemned {
+		w.condemned[a] = struct{}{}
+	}
+}
+
+// poison records an order's end as poisoned.
+func (w *Worker) poison(ctx context.Context, o *order.Order) error {
+	reason := order.Refuse(order.CodePoisoned, "order crashed a validator repeatedly")
+	err := w.refuse(ctx, o, ledger.Poisoned, reason)
+	if order.AsReason(err) == nil {
+		return err
+	}
+	w.metrics.poisoned.Inc()
+	w.log.LogAttrs(ctx, slog.LevelError, "order poisoned",
+		slog.String("accept_id", o.Accept.String()), slog.String("order_id", o.ID.String()), slog.String("signer", o.Signer.Hex()))
+	w.suspect <- struct{}{}
+	delete(w.condemned, o.Accept)
+	<-w.suspect
+	if uerr := w.unmark(ctx, o.Accept); uerr != nil {
+		w.log.LogAttrs(ctx, slog.LevelWarn, "mark of a poisoned order not removed",
+			slog.String("accept_id", o.Accept.String()), slog.Any("error", uerr))
+	}
+	return err
+}

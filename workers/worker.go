@@ -1,0 +1,65 @@
+package workers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"millrace/internal/order"
+)
+
+// suspectAfter is the delivery from which an order runs alone: the second may be the fate of any
+// order that was with a worker when it was killed.
+const suspectAfter = 3
+
+// Worker is the validation pool of one process.
+type Worker struct {
+	cfg     Config
+	ports   Ports
+	rules   Rules
+	log     *slog.Logger
+	metrics *metrics
+
+	// alone is held shared while an order is validated, exclusively while a suspect is; never across
+	// a yield, which may run any other order.
+	alone sync.RWMutex
+	// suspect admits one suspect at a time, so that a mark that outlives the process names the one
+	// order that ran.
+	suspect chan struct{}
+	// condemned are the orders found poisoned whose record is not stored yet: the store may have
+	// taken over the mark as this process's own. Guarded by suspect.
+	condemned map[order.AcceptID]struct{}
+	mismatch  rate.Sometimes
+}
+
+// New returns a pool that checks transactions with rules, which is usually the signer cache.
+func New(cfg Config, ports Ports, rules Rules, log *slog.Logger, reg prometheus.Registerer) (*Worker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := ports.validate(); err != nil {
+		return nil, err
+	}
+	if rules == nil {
+		return nil, fmt.Errorf("%w: no rules", ErrConfig)
+	}
+	return &Worker{
+		cfg: cfg, ports: ports, rules: rules, log: log, metrics: newMetrics(reg),
+		suspect:   make(chan struct{}, 1),
+		condemned: make(map[order.AcceptID]struct{}),
+		mismatch:  rate.Sometimes{First: 1, Interval: time.Second},
+	}, nil
+}
+
+// Run validates orders until ctx ends or the source fails.
+func (w *Worker) Run(ctx context.Context) error {
+	if err := w.ports.Source.ConsumeIn(ctx, w.cfg.slots(), w.handle); err != nil {
+		return fmt.Errorf("consume orders: %w", err)
+	}
+	return nil
+}
