@@ -1,0 +1,155 @@
+package embedded
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// Names of the generated seed files in Config.AuthDir.
+const (
+	AdminSeed = "admin.nk" // may do everything: the nats CLI, `millrace streams apply`
+	RoleSeed  = "role.nk"  // a role in another process: data, consumers, buckets; no stream changes
+)
+
+// Connection types of the server's user permissions.
+const (
+	overPipe = "IN_PROCESS"
+	overTCP  = "STANDARD"
+)
+
+// processKey is the identity of this process's own connections. It lives in memory only, is of no
+// use over TCP, and is one per process, so that a connection outlives a server that is restarted.
+var processKey = sync.OnceValues(nkeys.CreateUser) //nolint:gochecknoglobals // see above
+
+// users are the identities that the server knows.
+type users struct {
+	inProcess nkeys.KeyPair
+	admin     nkeys.KeyPair // nil without a listener
+	role      nkeys.KeyPair
+}
+
+func newUsers(cfg *Config) (*users, error) {
+	u := &users{}
+	var err error
+	if u.inProcess, err = processKey(); err != nil {
+		return nil, fmt.Errorf("create nkey: %w", err)
+	}
+	if cfg.Listen == "" {
+		return u, nil
+	}
+	dir := cfg.authDir()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create auth directory: %w", err)
+	}
+	if u.admin, err = seedFile(filepath.Join(dir, AdminSeed)); err != nil {
+		return nil, err
+	}
+	u.role, err = seedFile(filepath.Join(dir, RoleSeed))
+	return u, err
+}
+
+// seedFile reads the key in path, or makes one on the first start.
+func seedFile(path string) (nkeys.KeyPair, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		kp, err := nkeys.FromSeed(bytes.TrimSpace(b))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		return kp, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read nkey seed: %w", err)
+	}
+	kp, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, fmt.Errorf("create nkey: %w", err)
+	}
+	seed, err := kp.Seed()
+	if err != nil {
+		return nil, fmt.Errorf("create nkey: %w", err)
+	}
+	if err := writeDurably(path, string(seed)+"\n"); err != nil {
+		return nil, fmt.Errorf("write nkey seed: %w", err)
+	}
+	return kp, nil
+}
+
+// nkeyUsers is the server's side. No user means no access: NoAuthUser is never set.
+func (u *users) nkeyUsers() ([]*server.NkeyUser, error) {
+	var all []*server.NkeyUser
+	add := func(kp nkeys.KeyPair, kind string, perms *server.Permissions) error {
+		pub, err := kp.PublicKey()
+		if err != nil {
+			return fmt.Errorf("nkey: %w", err)
+		}
+		all = append(all, &server.NkeyUser{
+			Nkey: pub, Permissions: perms,
+			AllowedConnectionTypes: map[string]struct{}{kind: {}},
+		})
+		return nil
+	}
+	err := add(u.inProcess, overPipe, nil)
+	if u.admin != nil {
+		err = errors.Join(err, add(u.admin, overTCP, nil),
+			add(u.role, overTCP, rolePermissions()))
+	}
+	return all, err
+}
+
+// rolePermissions keeps a role process from changing or emptying what all share. The server's
+// housekeeping runs with the embedded server, streams are made by it or by `millrace streams apply`.
+func rolePermissions() *server.Permissions {
+	return &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{
+		"$JS.API.STREAM.CREATE.>", "$JS.API.STREAM.UPDATE.>", "$JS.API.STREAM.DELETE.>",
+		"$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>", "$JS.API.STREAM.RESTORE.>",
+		"$JS.API.STREAM.SNAPSHOT.>", "$JS.API.SERVER.>", "$JS.API.ACCOUNT.PURGE.>", "$SYS.>",
+	}}}
+}
+
+// ClientAuth returns the option that authenticates a connection with an nkey seed file or with a
+// NATS credentials file (JWT and seed). The file is read again at every reconnect.
+func ClientAuth(path string) (nats.Option, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read credentials: %w", err)
+	}
+	if strings.Contains(string(b), "BEGIN NATS USER JWT") {
+		return nats.UserCredentials(path), nil
+	}
+	opt, err := nats.NkeyOptionFromSeed(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCredentials, path, err)
+	}
+	return opt, nil
+}
+
+// keyAuth authenticates with a key that is in memory.
+func keyAuth(kp nkeys.KeyPair) (nats.Option, error) {
+	pub, err := kp.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("nkey: %w", err)
+	}
+	return nats.Nkey(pub, kp.Sign), nil
+}
+
+func listenerTLS(cfg *Config) (*tls.Config, error) {
+	if cfg.TLSCert == "" {
+		return nil, nil //nolint:nilnil // no TLS wanted
+	}
+	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("load listener certificate: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}, nil
+}

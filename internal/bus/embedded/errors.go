@@ -1,0 +1,17 @@
+package embedded
+
+import "errors"
+
+var (
+	// ErrLocked is returned by Start when another process runs a server on the same store directory.
+	ErrLocked = errors.New("store directory is in use by another process")
+	// ErrStoreFailed is returned by Health when the server could not write and has frozen a stream
+	// or switched JetStream off. It stays so until the server is started again; nothing that was
+	// acknowledged is lost by doing that.
+	ErrStoreFailed = errors.New("the store has failed, restart needed")
+	// ErrStopped is returned by Health once Shutdown was called.
+	ErrStopped = errors.New("embedded server is stopped")
+	// ErrCredentials is returned for a credentials file that holds neither an nkey seed nor a
+	// NATS user JWT.
+	ErrCredentials = errors.New("neither an nkey seed nor a credentials file")
+)

@@ -1,0 +1,49 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// serverLog hands the server's log lines on: warnings and errors as such, everything else at debug
+// level. It also keeps what the server calls fatal, because the server itself only returns from
+// its start-up after such a line.
+type serverLog struct {
+	log   *slog.Logger
+	fatal atomic.Pointer[string]
+}
+
+var _ server.Logger = (*serverLog)(nil)
+
+func (l *serverLog) write(level slog.Level, format string, args []any) {
+	ctx := context.Background()
+	if l.log.Enabled(ctx, level) {
+		l.log.LogAttrs(ctx, level, "nats-server", slog.String("text", fmt.Sprintf(format, args...)))
+	}
+}
+
+// Noticef, Warnf, Errorf, Fatalf, Debugf and Tracef are the server's levels.
+func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
+
+// Warnf logs a warning.
+func (l *serverLog) Warnf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
+
+// Errorf logs an error.
+func (l *serverLog) Errorf(format string, args ...any) { l.write(slog.LevelError, format, args) }
+
+// Fatalf logs an error and keeps it for Start.
+func (l *serverLog) Fatalf(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.fatal.CompareAndSwap(nil, &text)
+	l.write(slog.LevelError, format, args)
+}
+
+// Debugf logs at debug level.
+func (l *serverLog) Debugf(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
+
+// Tracef logs at debug level.
+func (l *serverLog) Tracef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }

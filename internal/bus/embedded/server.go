@@ -1,0 +1,229 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Server is a running nats-server. It is safe for concurrent use.
+type Server struct {
+	cfg    Config
+	log    *slog.Logger
+	ns     *server.Server
+	auth   nats.Option
+	lock   *os.File
+	stop   sync.Once
+	bootMu sync.Mutex
+	boot   *boot
+}
+
+// Start runs a server on cfg.StoreDir and returns when it is healthy: streams recovered, listener
+// open. A large store that was not stopped cleanly takes a while to recover; ctx bounds the wait.
+// Errors: ErrLocked, and whatever the server could not do.
+func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("embedded server: %w", err)
+	}
+	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create store directory: %w", err)
+	}
+	f, err := lock(cfg.StoreDir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: log, lock: f}
+	if err := s.start(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) start(ctx context.Context) error {
+	var err error
+	if s.boot, err = openBoot(s.cfg.StoreDir); err != nil {
+		return err
+	}
+	us, err := newUsers(&s.cfg)
+	if err != nil {
+		return err
+	}
+	if s.auth, err = keyAuth(us.inProcess); err != nil {
+		return err
+	}
+	opts, err := options(&s.cfg, us)
+	if err != nil {
+		return err
+	}
+	if s.ns, err = server.NewServer(opts); err != nil {
+		return fmt.Errorf("embedded server: %w", err)
+	}
+	l := &serverLog{log: s.log}
+	s.ns.SetLoggerV2(l, false, false, false)
+	s.ns.Start()
+	if err := s.awaitReady(ctx, l); err != nil {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+		return fmt.Errorf("start embedded server: %w", err)
+	}
+	s.announce(ctx)
+	return nil
+}
+
+func options(cfg *Config, us *users) (*server.Options, error) {
+	keys, err := us.nkeyUsers()
+	if err != nil {
+		return nil, err
+	}
+	o := &server.Options{
+		ServerName:             orDefault(cfg.ServerName, "millrace"),
+		DontListen:             cfg.Listen == "",
+		NoSigs:                 true,
+		Nkeys:                  keys,
+		MaxPayload:             orDefault(cfg.MaxPayload, defaultMaxPayload),
+		MaxPending:             maxPending,
+		JetStream:              true,
+		StoreDir:               cfg.StoreDir,
+		JetStreamMaxMemory:     orDefault(cfg.MaxMemory, defaultMaxMemory),
+		JetStreamMaxStore:      orDefault(cfg.MaxStore, defaultMaxStore),
+		SyncInterval:           time.Second,
+		SyncAlways:             cfg.Sync == SyncAlways,
+		DisableJetStreamBanner: true,
+	}
+	if cfg.Listen == "" {
+		return o, nil
+	}
+	if o.Host, o.Port, err = splitListen(cfg.Listen); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	o.TLSConfig, err = listenerTLS(cfg)
+	return o, err
+}
+
+// awaitReady polls, because the server reports neither its readiness nor its failure by itself.
+func (s *Server) awaitReady(ctx context.Context, l *serverLog) error {
+	for {
+		ready := s.ns.ReadyForConnections(50 * time.Millisecond)
+		if text := l.fatal.Load(); text != nil {
+			return errors.New(*text)
+		}
+		if ready && s.Health() == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w", errors.Join(context.Cause(ctx), s.Health()))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) announce(ctx context.Context) {
+	if s.Unclean() {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "the machine stopped without a clean shutdown of the store",
+			slog.String("store_dir", s.cfg.StoreDir))
+	}
+	if s.cfg.Listen == "" {
+		return
+	}
+	seed := filepath.Join(s.cfg.authDir(), AdminSeed)
+	s.log.LogAttrs(ctx, slog.LevelInfo, "nats listener open",
+		slog.String("url", s.ClientURL()),
+		slog.String("admin_cli", "nats --server "+s.ClientURL()+" --nkey "+seed+" stream ls"),
+		slog.String("role_creds", filepath.Join(s.cfg.authDir(), RoleSeed)))
+}
+
+// ConnectOption makes a nats.Connect of this process reach the server over a pipe, authenticated.
+func (s *Server) ConnectOption() nats.Option {
+	return func(o *nats.Options) error {
+		return errors.Join(nats.InProcessServer(s.ns)(o), s.auth(o))
+	}
+}
+
+// InProcessConn opens a pipe to the server; it makes a Server a nats.InProcessConnProvider. The
+// client still has to authenticate, which ConnectOption does.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+
+// ClientURL is what nats.Connect is called with: the listener's address, or any string when there
+// is no listener, because ConnectOption dials.
+func (s *Server) ClientURL() string {
+	if s.cfg.Listen == "" {
+		return nats.DefaultURL
+	}
+	return s.ns.ClientURL()
+}
+
+// Health returns nil, or why the server can't do its work: ErrStopped, ErrStoreFailed, or what its
+// health check says. It looks at every stream and consumer: fine twice a second, not per order.
+func (s *Server) Health() error {
+	if !s.ns.Running() {
+		return ErrStopped
+	}
+	if !s.ns.JetStreamEnabled() {
+		return fmt.Errorf("%w: JetStream is disabled", ErrStoreFailed)
+	}
+	st := s.ns.Healthz(&server.HealthzOptions{Details: true})
+	for _, e := range st.Errors {
+		if strings.Contains(e.Error, "write error") {
+			return fmt.Errorf("%w: %s", ErrStoreFailed, e.Error)
+		}
+	}
+	switch {
+	case st.StatusCode < 400 && len(st.Errors) == 0:
+		return nil
+	case len(st.Errors) > 0:
+		return fmt.Errorf("nats-server: %s", st.Errors[0].Error)
+	}
+	return fmt.Errorf("nats-server: %s", orDefault(st.Error, st.Status))
+}
+
+// Unclean reports whether the machine died while a server ran on this store, so that streams may
+// have lost their last second and reuse sequence numbers (CORRECTNESS 7). It stays true, over
+// restarts too, until Settled is called.
+func (s *Server) Unclean() bool {
+	s.bootMu.Lock()
+	defer s.bootMu.Unlock()
+	return s.boot.unclean
+}
+
+// Settled records that the sequences which may have been used before have been burnt.
+func (s *Server) Settled() error {
+	s.bootMu.Lock()
+	defer s.bootMu.Unlock()
+	return s.boot.settle()
+}
+
+// Shutdown stops the server, waits until it has, and leaves the clean mark. Connections of this
+// process are closed by it, so they should be drained before. Further calls do nothing.
+func (s *Server) Shutdown() {
+	s.stop.Do(func() {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+		s.bootMu.Lock()
+		defer s.bootMu.Unlock()
+		if err := s.boot.stopped(); err != nil {
+			s.log.LogAttrs(context.Background(), slog.LevelWarn, "clean mark not written",
+				slog.String("store_dir", s.cfg.StoreDir), slog.Any("error", err))
+		}
+		s.lock.Close()
+	})
+}
+
+func orDefault[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}

@@ -1,0 +1,117 @@
+package upkeep
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/internal/order"
+	"millrace/subjects"
+)
+
+const (
+	backlogEvery   = 100 * time.Millisecond
+	backlogTimeout = 2 * time.Second
+)
+
+// Backlog knows how long each class's oldest order has been waiting on IN. It asks for the state of
+// the workers' consumers ten times a second and never reads a body, but for one order per class
+// after a start that finds a backlog.
+//
+// The ack floor moves exactly when the oldest order is done, whatever happened to those behind it,
+// so the first sequence above it is the oldest order that waits. It is safe for concurrent use.
+type Backlog struct {
+	log     *slog.Logger
+	classes [len(order.Priorities)]class
+}
+
+type class struct {
+	js       jetstream.JetStream
+	priority order.Priority
+	metrics  classMetrics
+	oldest   atomic.Int64 // nanoseconds; zero: nothing waits
+	history  history      // of Run's goroutine for this class
+}
+
+// NewBacklog returns a Backlog of all classes; reg gets the millrace_bus_queue_… series.
+func NewBacklog(js jetstream.JetStream, log *slog.Logger, reg prometheus.Registerer) *Backlog {
+	b := &Backlog{log: log}
+	m := newBacklogMetrics(reg)
+	for i, p := range order.Priorities {
+		b.classes[i].js, b.classes[i].priority, b.classes[i].metrics = js, p, m.class(p)
+	}
+	return b
+}
+
+// Oldest returns the age of class p's oldest order on IN that is not done, at the last sample; zero
+// when there is none. It is off by at most one sample interval. While the bus does not answer the
+// last value stands.
+func (b *Backlog) Oldest(p order.Priority) time.Duration {
+	if !p.Valid() {
+		return 0
+	}
+	return time.Duration(b.classes[p-order.PriorityHigh].oldest.Load())
+}
+
+// Run samples until ctx ends. A class whose stream or consumer is slow to answer delays no other.
+func (b *Backlog) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range b.classes {
+		c := &b.classes[i]
+		r := rounds{name: "backlog_" + c.priority.String(), log: b.log}
+		g.Go(func() error { return r.every(ctx, backlogEvery, c.sample) })
+	}
+	return g.Wait()
+}
+
+func (c *class) sample(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, backlogTimeout)
+	defer cancel()
+	cons, err := c.js.Consumer(ctx, subjects.StreamIn(c.priority), subjects.WorkerDurable)
+	if err != nil {
+		return err
+	}
+	info := cons.CachedInfo()
+	now := info.TimeStamp
+	first := info.AckFloor.Stream + 1
+	waiting := info.NumPending > 0 || info.NumAckPending > 0
+	if _, ok := c.history.dated(first); waiting && !ok && !c.datableAfter(first) {
+		c.seed(ctx, first, now)
+	}
+	// Sequences that were burnt or purged make this too low, never too high.
+	c.history.add(info.Delivered.Stream+info.NumPending, now)
+	c.history.forgetBelow(first)
+
+	var age time.Duration
+	if at, ok := c.history.dated(first); waiting && ok {
+		age = max(now.Sub(at), 1)
+	}
+	c.oldest.Store(int64(age))
+	c.metrics.set(info.NumPending, info.NumAckPending, age)
+	return nil
+}
+
+// datableAfter reports whether the sample that is about to be added will date seq.
+func (c *class) datableAfter(seq uint64) bool {
+	n := len(c.history.marks)
+	return n > 0 && c.history.marks[n-1].seq < seq
+}
+
+// seed starts the history with the oldest order that waits, read once for its time. Without it a
+// restart under load would forget how old the backlog is. When it can't be read, it is dated now.
+func (c *class) seed(ctx context.Context, first uint64, now time.Time) {
+	at := now
+	if stream, err := c.js.Stream(ctx, subjects.StreamIn(c.priority)); err == nil {
+		m, err := stream.GetMsg(ctx, first, jetstream.WithGetMsgSubject(">"))
+		if err == nil && m.Time.Before(now) {
+			at = m.Time
+		}
+	}
+	c.history.marks = append(c.history.marks[:0],
+		mark{seq: first - 1, from: at, until: at}, mark{seq: first, from: at, until: at})
+}

@@ -1,0 +1,182 @@
+// Package natstest runs real nats-servers for tests: in process, on a directory of the test, without
+// a port unless it is asked for.
+package natstest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/bus/embedded"
+)
+
+const startWithin = 30 * time.Second
+
+var errDown = errors.New("the test's server is stopped")
+
+// Server is an embedded server that belongs to a test; it is stopped with it.
+type Server struct {
+	*embedded.Server
+	cfg     embedded.Config
+	log     *slog.Logger
+	current atomic.Pointer[embedded.Server] // what connections reach; nil while there is none
+}
+
+// Option changes how the server is started.
+type Option func(*Server)
+
+// Listen opens the authenticated TCP listener on a free loopback port.
+func Listen() Option { return func(s *Server) { s.cfg.Listen = "127.0.0.1:0" } }
+
+// StoreDir uses dir instead of a fresh directory.
+func StoreDir(dir string) Option { return func(s *Server) { s.cfg.StoreDir = dir } }
+
+// Config changes any other setting.
+func Config(change func(*embedded.Config)) Option { return func(s *Server) { change(&s.cfg) } }
+
+// Log hands the server's log to log instead of dropping it.
+func Log(log *slog.Logger) Option { return func(s *Server) { s.log = log } }
+
+// Start starts a server and stops it when t ends.
+func Start(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s := &Server{log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	for _, o := range opts {
+		o(s)
+	}
+	if s.cfg.StoreDir == "" {
+		s.cfg.StoreDir = filepath.Join(t.TempDir(), "nats")
+	}
+	s.start(t)
+	t.Cleanup(func() { s.Shutdown() })
+	return s
+}
+
+func (s *Server) start(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	srv, err := embedded.Start(ctx, s.cfg, s.log)
+	require.NoError(t, err)
+	s.Server = srv
+	s.current.Store(srv)
+}
+
+// Config returns what the server was started with.
+func (s *Server) Config() embedded.Config { return s.cfg }
+
+// Connect returns a connection of this process, closed when t ends. It reconnects by itself after a
+// restart, quickly and for ever.
+func (s *Server) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(s.ClientURL(), append([]nats.Option{
+		s.ConnectOption(), nats.MaxReconnects(-1), nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0),
+	}, opts...)...)
+	require.NoError(t, err)
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// JetStream returns a JetStream context on a connection of its own.
+func (s *Server) JetStream(t testing.TB) jetstream.JetStream {
+	t.Helper()
+	js, err := jetstream.New(s.Connect(t))
+	require.NoError(t, err)
+	return js
+}
+
+// InProcessConn opens a pipe to the server that runs now.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	srv := s.current.Load()
+	if srv == nil {
+		return nil, errDown
+	}
+	return srv.InProcessConn()
+}
+
+// ConnectOption makes a connection reach the server over a pipe, the one after a restart too.
+func (s *Server) ConnectOption() nats.Option {
+	auth := s.Server.ConnectOption()
+	return func(o *nats.Options) error {
+		return errors.Join(auth(o), nats.InProcessServer(s)(o))
+	}
+}
+
+// Stop stops the server cleanly and leaves it stopped, until Restart.
+func (s *Server) Stop() {
+	s.current.Store(nil)
+	s.Shutdown()
+}
+
+// Restart stops the server cleanly and starts it on the same store.
+func (s *Server) Restart(t testing.TB) {
+	t.Helper()
+	s.Stop()
+	s.start(t)
+}
+
+// Kill starts the server again on the files as they are now, as after kill -9: whatever it would
+// have written while it stops is not there.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	s.Rollback(t, s.Snapshot(t))
+}
+
+// Snapshot copies the store's files as they are now, page cache included.
+func (s *Server) Snapshot(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "snapshot")
+	copyTree(t, s.cfg.StoreDir, dir)
+	return dir
+}
+
+// Rollback stops the server and starts it again on the files of a snapshot, as after the death of a
+// machine that had not written the rest. The snapshot is used up.
+func (s *Server) Rollback(t testing.TB, snapshot string) {
+	t.Helper()
+	s.Stop()
+	require.NoError(t, os.RemoveAll(s.cfg.StoreDir))
+	require.NoError(t, os.Rename(snapshot, s.cfg.StoreDir))
+	s.start(t)
+}
+
+// copyTree copies a directory that is being written to: files that vanish meanwhile are left out.
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if os.IsNotExist(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		b, err := os.ReadFile(path)
+		if os.IsNotExist(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+	})
+	require.NoError(t, err)
+}
