@@ -19,7 +19,7 @@ func openRequest(b []byte, m order.Method) []byte {
 // singleBody is a request that carries one transaction, alone or as the body of a share bundle.
 func singleBody(m order.Method, tx transaction) []byte {
 	b := openRequest(make([]byte, 0, len(tx.hex)+256), m)
-	switch m { //nolint:exhaustive // the other methods carry bundles
+	switch m {
 	case order.MethodSendPrivateTransaction:
 		b = append(b, `{"tx":"`...)
 		b = append(b, tx.hex...)

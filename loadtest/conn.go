@@ -100,7 +100,7 @@ func (c *conn) read() (exchange, error) {
 	if err != nil {
 		return exchange{}, fmt.Errorf("read answer: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // the body is read to its end
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return exchange{}, fmt.Errorf("read answer: %w", err)

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"math/rand/v2"
 
@@ -63,8 +64,11 @@ type Order struct {
 	Nonce   uint64     // explicit nonce, with UUID
 	Txs     int        // transactions in it
 	Repeats int        // of which were in an earlier order
-	Body    []byte
-	Header  string // value of SignatureHeader
+	// Hash is the transaction's hash, which is its public id; zero for bundles, whose id depends on
+	// what the door adds.
+	Hash   common.Hash
+	Body   []byte
+	Header string // value of SignatureHeader
 }
 
 // Corpus makes orders: order n is a function of the configuration, whatever the machine, and may be
@@ -159,16 +163,14 @@ func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 		if err != nil {
 			return err
 		}
-		o.Txs = 1
-		o.Body = singleBody(o.Method, tx)
+		o.single(tx)
 		return nil
 	case ShapeBlobTransaction:
 		tx, err := c.forge.forgeBlob(n, tag[:], nil)
 		if err != nil {
 			return err
 		}
-		o.Txs = 1
-		o.Body = singleBody(o.Method, tx)
+		o.single(tx)
 		return nil
 	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy:
 		txs, err := c.transactions(o, p, n)
@@ -181,6 +183,15 @@ func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 	return nil
 }
 
+// single makes o a request that carries one transaction.
+func (o *Order) single(tx transaction) {
+	o.Txs = 1
+	o.Body = singleBody(o.Method, tx)
+	if o.Shape != ShapeShare {
+		o.Hash = tx.hash
+	}
+}
+
 // transactions makes those of a bundle.
 func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error) {
 	switch o.Shape { //nolint:exhaustive // the other shapes are made like a bundle, or are none
@@ -189,12 +200,12 @@ func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error)
 	case ShapeInvalid:
 		return one(c.forge.forge(n, p.fresh, nil, c.wrong))
 	case ShapeBlobBundle:
-		return one(c.forge.forgeBlob(n, nil, emptySidecar(byte(n%2)))) //nolint:gosec // 0 or 1
+		return one(c.forge.forgeBlob(n, nil, emptySidecar(byte(n%2))))
 	case ShapeHeavy:
 		txs := make([]transaction, c.cfg.HeavyTxs)
 		for i := range txs {
 			var err error
-			if txs[i], err = c.forge.forge(n<<16|uint64(i), 4, nil, c.forge.signer); err != nil { //nolint:gosec // an index
+			if txs[i], err = c.forge.forge(n<<16|uint64(i), 4, nil, c.forge.signer); err != nil {
 				return nil, err
 			}
 		}
@@ -207,15 +218,11 @@ func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error)
 func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, error) {
 	txs := make([]transaction, 0, p.reps+1)
 	for range p.reps {
-		back := 1 + uint64(p.rng.IntN(c.cfg.Window)) //nolint:gosec // positive
-		if back > n {
+		id, calldata, ok := c.earlier(p, n)
+		if !ok {
 			continue
 		}
-		src := c.plan(n - back)
-		if !src.pools() || src.fresh > 4*p.fresh {
-			continue
-		}
-		tx, err := c.forge.pooled(n-back, src.fresh)
+		tx, err := c.forge.pooled(id, calldata)
 		if err != nil {
 			return nil, err
 		}
@@ -227,6 +234,24 @@ func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, 
 		return nil, err
 	}
 	return append(txs, tx), nil
+}
+
+// earlier picks an order before n whose new transaction may be repeated: of a few at random the one
+// that comes closest in size, so that bodies keep the published sizes.
+func (c *Corpus) earlier(p plan, n uint64) (id uint64, calldata int, ok bool) {
+	best := math.Inf(1)
+	for range 12 {
+		back := 1 + uint64(p.rng.IntN(c.cfg.Window)) //nolint:gosec // positive
+		if back > n {
+			continue
+		}
+		src := c.plan(n - back)
+		off := math.Abs(math.Log(float64(src.fresh+txOverhead) / float64(p.fresh+txOverhead)))
+		if src.pools() && off < best {
+			id, calldata, ok, best = n-back, src.fresh, true, off
+		}
+	}
+	return id, calldata, ok
 }
 
 func one(tx transaction, err error) ([]transaction, error) { return []transaction{tx}, err }

@@ -104,7 +104,7 @@ func (f *Feed) Run(ctx context.Context) error {
 			select {
 			case f.batches <- done:
 			case <-ctx.Done():
-				return nil //nolint:nilerr // the end of the run is no error
+				return nil
 			}
 			jobs <- job{first: f.first + at, n: n, done: done}
 		}

@@ -128,7 +128,7 @@ func (s *Sender) loop(ctx, gctx context.Context, c *conn) error {
 	for {
 		o, intended, err := s.take(gctx)
 		if errors.Is(err, ErrExhausted) || gctx.Err() != nil {
-			return nil //nolint:nilerr // the end of the run is no error
+			return nil
 		}
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (s *Sender) take(ctx context.Context) (*Order, time.Time, error) {
 // deliver sends one order, again if the flow says so, and describes what came of it.
 func (s *Sender) deliver(ctx context.Context, c *conn, o *Order) Result {
 	r := Result{
-		Tag: o.Tag, Shape: o.Shape, Signer: o.Signer, UUID: o.UUID, Nonce: o.Nonce,
+		Tag: o.Tag, Shape: o.Shape, Signer: o.Signer, UUID: o.UUID, Nonce: o.Nonce, Hash: o.Hash,
 		Txs: o.Txs, Repeats: o.Repeats, Size: len(o.Body), Sent: time.Now(),
 	}
 	for try := 0; ; try++ {

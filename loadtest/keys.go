@@ -21,7 +21,7 @@ func deriveKeys(seed uint64, role string, n int) ([]key, error) {
 	ks := make([]key, n)
 	for i := range ks {
 		b := binary.BigEndian.AppendUint64([]byte("millrace loadtest "+role), seed)
-		b = binary.BigEndian.AppendUint64(b, uint64(i)) //nolint:gosec // an index
+		b = binary.BigEndian.AppendUint64(b, uint64(i))
 		k, err := crypto.ToECDSA(crypto.Keccak256(b))
 		if err != nil {
 			return nil, fmt.Errorf("derive %s key %d: %w", role, i, err)

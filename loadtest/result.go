@@ -44,7 +44,7 @@ type Result struct {
 	Signer common.Address
 	UUID   order.UUID
 	Nonce  uint64
-	Hash   common.Hash // the door's public id; zero without a result
+	Hash   common.Hash // the door's public id; of a transaction known before, else zero without a result
 	// Intended is when the schedule wanted it sent (closed loop: when it was sent), Sent when it
 	// was first written, Done when its last answer was read.
 	Intended, Sent, Done time.Time

@@ -42,7 +42,7 @@ func (s Shape) String() string {
 func ParseShape(name string) (Shape, error) {
 	for i := 1; i < len(shapeNames); i++ {
 		if shapeNames[i] == name {
-			return Shape(i), nil //nolint:gosec // a small table
+			return Shape(i), nil
 		}
 	}
 	return 0, fmt.Errorf("%w: shape %q", ErrConfig, name)
@@ -82,8 +82,15 @@ type Mix []Weight
 // cancelled, a few wrong.
 func DefaultMix() Mix {
 	return Mix{
-		{ShapeBundle, 700}, {ShapeTransaction, 100}, {ShapePrivate, 20}, {ShapeShare, 30},
-		{ShapeReplacement, 100}, {ShapeCancel, 20}, {ShapeInvalid, 20}, {ShapeReverting, 9}, {ShapeBlobBundle, 1},
+		{ShapeBundle, 700},
+		{ShapeTransaction, 100},
+		{ShapePrivate, 20},
+		{ShapeShare, 30},
+		{ShapeReplacement, 100},
+		{ShapeCancel, 20},
+		{ShapeInvalid, 20},
+		{ShapeReverting, 9},
+		{ShapeBlobBundle, 1},
 	}
 }
 

@@ -28,9 +28,6 @@ type transaction struct {
 	hash common.Hash
 }
 
-// size is the raw encoded length, bytes.
-func (t transaction) size() int { return (len(t.hex) - 2) / 2 }
-
 // txForge makes transactions that follow from the seed and remembers the recent ones, so that
 // repeating one costs no second signature.
 type txForge struct {
@@ -89,7 +86,7 @@ func (f *txForge) forge(id uint64, calldata int, prefix []byte, signer types.Sig
 	fill(rng, data)
 	copy(data, prefix)
 	to := common.BytesToAddress(data[max(0, len(data)-20):])
-	gas := uint64(gasBase + gasPerByte*len(data)) //nolint:gosec // lengths are small
+	gas := uint64(gasBase + gasPerByte*len(data))
 	chain := uint256.MustFromBig(signer.ChainID())
 	var inner types.TxData
 	switch kind := rng.IntN(20); {
@@ -124,7 +121,7 @@ func (f *txForge) forgeBlob(id uint64, prefix []byte, sidecar *types.BlobTxSidec
 	to := common.BytesToAddress(prefix)
 	inner := &types.BlobTx{
 		ChainID: uint256.MustFromBig(f.chainID), Nonce: id, GasTipCap: uint256.NewInt(gwei), GasFeeCap: uint256.NewInt(90 * gwei),
-		Gas: uint64(gasBase + gasPerByte*len(prefix)), To: to, Value: uint256.NewInt(0), Data: prefix, //nolint:gosec // lengths are small
+		Gas: uint64(gasBase + gasPerByte*len(prefix)), To: to, Value: uint256.NewInt(0), Data: prefix,
 		BlobFeeCap: uint256.NewInt(gwei), BlobHashes: emptySidecar(types.BlobSidecarVersion0).BlobHashes(), Sidecar: sidecar,
 	}
 	return f.sign(id, inner, f.signer)
