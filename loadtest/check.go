@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -66,13 +67,11 @@ func (v *Verification) Err() error {
 	if v.OK() {
 		return nil
 	}
-	text := ""
-	var textSb70 strings.Builder
+	var text strings.Builder
 	for _, b := range slices.Sorted(maps.Keys(v.Breaks)) {
-		textSb70.WriteString(fmt.Sprintf("; %s: %d, such as %q", b, v.Breaks[b], v.Examples[b]))
+		fmt.Fprintf(&text, "; %s: %d, such as %q", b, v.Breaks[b], v.Examples[b])
 	}
-	text += textSb70.String()
-	return fmt.Errorf("%w%s", ErrViolations, text)
+	return fmt.Errorf("%w%s", ErrViolations, text.String())
 }
 
 func (v *Verification) found(b Break, format string, args ...any) {
