@@ -42,12 +42,16 @@ func (u UUID) IsZero() bool { return u == UUID{} }
 
 // String is the usual lower-case hyphenated form, 36 characters.
 func (u UUID) String() string {
-	var b [36]byte
+	b := u.text()
+	return string(b[:])
+}
+
+func (u UUID) text() (b [36]byte) {
 	hex.Encode(b[0:8], u[0:4])
 	hex.Encode(b[9:13], u[4:6])
 	hex.Encode(b[14:18], u[6:8])
 	hex.Encode(b[19:23], u[8:10])
 	hex.Encode(b[24:36], u[10:16])
 	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
+	return b
 }

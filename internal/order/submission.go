@@ -2,53 +2,200 @@ package order
 
 import (
 	"errors"
+	"io"
+	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-var errTodo = errors.New("todo")
+// DefaultMaxTxs is FlowProxy's bound on the transactions of one bundle.
+const DefaultMaxTxs = 100
 
 // Limits bound what Decode accepts.
 type Limits struct {
-	MaxTxs int // orders.max_txs
+	MaxTxs int // orders.max_txs; zero means DefaultMaxTxs
 }
 
-// Submission is a decoded view over one call's parameters.
+func (l Limits) maxTxs() int {
+	if l.MaxTxs <= 0 {
+		return DefaultMaxTxs
+	}
+	return l.MaxTxs
+}
+
+// Submission is a decoded view over one call's parameters. It keeps a reference to them; it is
+// read-only once decoded, and so safe for concurrent use.
 type Submission struct {
 	Method Method
 	Kind   Kind
 	// Params is the sender's own parameter object or string, never re-encoded.
 	Params []byte
-	// Txs are the network-encoded transactions, in order, decoded from hex.
+	// Txs are the network-encoded transactions, in order, decoded from hex. Those of a
+	// mev_sendBundle are its bodies' and its nested bundles', in order.
 	Txs [][]byte
 	// Replacement is the replacement UUID (uuid wins over replacementUuid); zero: none.
 	Replacement UUID
-	// Nonce is the sender's explicit nonce, nil when it gave none.
+	// Nonce is the sender's explicit nonce, nil when it gave none or it can't be replaced.
 	Nonce *uint64
 	// MaxTimestamp and TargetBlock bound the deadline; zero: unset. TargetBlock is blockNumber,
 	// inclusion.maxBlock (or block), or maxBlockNumber.
 	MaxTimestamp uint64
 	TargetBlock  uint64
+
+	bundle *bundle      // of eth_sendBundle
+	share  *shareBundle // of mev_sendBundle
+	txHash common.Hash  // of KindTransaction
+	// sidecar is set for a KindTransaction with blobs: its bytes say more than its hash.
+	sidecar bool
+	// cuts are the members of Params that a builder gets from us instead, in order.
+	cuts []span
+	// unknown are the members of Params that mean nothing to us, in order.
+	unknown []span
 }
 
-// Decode reads params (the raw JSON array of one call) as method m's. Every error is a *Reason.
-func Decode(m Method, params []byte, lim Limits) (*Submission, error) { return nil, errTodo }
+// decoder is one Decode under way.
+type decoder struct {
+	*reader
+	s      *Submission
+	input  []byte
+	maxTxs int
+	start  int // of the parameter object
+}
+
+// Decode reads params (the raw JSON array of one call) as method m's. Every error is a *Reason,
+// its text says where in params the fault is.
+//
+// It is one pass: hex goes into one buffer of half the size of params, everything else stays a view
+// over params, which must not change as long as the submission is in use. Member names are
+// case-sensitive, a duplicate is refused at any depth, and so is nesting deeper than 64.
+func Decode(m Method, params []byte, lim Limits) (*Submission, error) {
+	d := decoder{reader: newReader(params), s: &Submission{Method: m}, input: params, maxTxs: lim.maxTxs()}
+	defer d.release()
+	d.arena = make([]byte, 0, len(params)/2)
+	if f := d.params(m); f != nil {
+		return nil, f.reason()
+	}
+	return d.s, nil
+}
+
+// params reads the array around the one parameter that every method has; the private raw
+// transaction may have preferences behind it.
+func (d *decoder) params(m Method) *fault {
+	if d.next() != jsontext.KindBeginArray {
+		return malformed("params: expected an array")
+	}
+	if f := d.begin(jsontext.KindBeginArray, ""); f != nil {
+		return f
+	}
+	if d.next() == jsontext.KindEndArray {
+		return malformed("params: expected a parameter")
+	}
+	if f := d.param(m); f != nil {
+		return f
+	}
+	if m == MethodSendPrivateRawTransaction && d.next() != jsontext.KindEndArray {
+		if f := d.skip(); f != nil {
+			return f.in("preferences")
+		}
+	}
+	switch d.next() {
+	case jsontext.KindEndArray, jsontext.KindInvalid:
+	default:
+		return malformed("params: more parameters than expected")
+	}
+	if f := d.end(); f != nil {
+		return f
+	}
+	if _, err := d.dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return malformed("params: data after the array")
+	}
+	return nil
+}
+
+func (d *decoder) param(m Method) *fault {
+	switch m {
+	case MethodSendBundle:
+		return d.decodeBundle()
+	case MethodCancelBundle:
+		return d.decodeCancel()
+	case MethodSendShareBundle:
+		return d.decodeShareBundle()
+	case MethodSendPrivateTransaction:
+		return d.decodePrivate()
+	case MethodSendRawTransaction, MethodSendPrivateRawTransaction:
+		return d.decodeRaw()
+	default:
+		return malformed("method takes no order")
+	}
+}
+
+// members reads the parameter object. known handles a member that it knows and returns true; every
+// other is kept in unknown.
+func (d *decoder) members(known func(name []byte, start int) (ok bool, f *fault)) *fault {
+	if f := d.begin(jsontext.KindBeginObject, "expected an object"); f != nil {
+		return f
+	}
+	d.start = d.offset() - 1
+	f := d.rest(func(name []byte, start int) *fault {
+		ok, f := known(name, start)
+		if f != nil || ok {
+			return f
+		}
+		if f := d.skip(); f != nil {
+			return f
+		}
+		d.s.unknown = append(d.s.unknown, d.member(start))
+		return nil
+	})
+	if f != nil {
+		return f
+	}
+	d.s.Params = d.input[d.start:d.offset()]
+	return nil
+}
+
+// member is the member that began at start and ends here, relative to the parameter object.
+func (d *decoder) member(start int) span { return span{start - d.start, d.offset() - d.start} }
+
+// transaction reads one transaction into Txs.
+func (d *decoder) transaction() *fault {
+	if len(d.s.Txs) >= d.maxTxs {
+		return &fault{code: CodeTxCount, text: "more than " + strconv.Itoa(d.maxTxs) + " transactions"}
+	}
+	tx, f := d.bytes()
+	if f != nil {
+		return f
+	}
+	if len(tx) == 0 {
+		return malformed("empty transaction")
+	}
+	d.s.Txs = append(d.s.Txs, tx)
+	return nil
+}
 
 // HasBlob reports whether any transaction, nested ones included, is a blob transaction of any form.
-func (s *Submission) HasBlob() bool { return false }
-
-// AllReverting reports whether there are transactions and each may revert.
-func (s *Submission) AllReverting() bool { return false }
-
-// PublicHash is FlowProxy's bundle hash under the effective nonce (with version defaulted), or the
-// transaction's hash, or for mev_sendBundle and eth_cancelBundle a SHA-256 id.
-func (s *Submission) PublicHash(nonce uint64) (common.Hash, error) { return common.Hash{}, errTodo }
-
-// Identify returns the internal id and the cross-origin key (see Order.ID, Order.Key).
-func (s *Submission) Identify(signer common.Address, nonce uint64, defaulted bool) (id, key ID) {
-	return ID{}, ID{}
+func (s *Submission) HasBlob() bool {
+	for _, tx := range s.Txs {
+		if tx[0] == types.BlobTxType {
+			return true
+		}
+	}
+	return false
 }
 
-// AppendBuilderBody appends the complete JSON-RPC request for a builder: the sender's object with
-// signingAddress, replacementNonce, version and bundleHash spliced in, every unknown field kept.
-func (s *Submission) AppendBuilderBody(dst []byte, o *Order) ([]byte, error) { return nil, errTodo }
+// AllReverting reports whether there are transactions and each may revert: all hashes are in
+// revertingTxHashes, or every body of a mev_sendBundle may revert.
+func (s *Submission) AllReverting() bool {
+	switch {
+	case len(s.Txs) == 0:
+		return false
+	case s.bundle != nil:
+		return s.bundle.allReverting(s.Txs)
+	case s.share != nil:
+		return s.share.allReverting()
+	default:
+		return false
+	}
+}
