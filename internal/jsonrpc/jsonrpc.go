@@ -1,6 +1,23 @@
 // Package jsonrpc is the JSON-RPC 2.0 envelope: ids, batches, codes. It reads views over the
 // caller's bytes and never re-encodes them.
+//
+// # Errors
+//
+// Codes, messages and which fault loses its id are FlowProxy's, so that its clients see what they
+// know: an envelope that can't be read is a parse error under a null id, another version than 2.0
+// an invalid request. What exactly was wrong is in error.data.
+//
+// # Bounds
+//
+// A batch has a bounded count, nesting is bounded by 10,000 levels, and nothing is copied but the
+// method's name.
 package jsonrpc
+
+import (
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // Codes used by this module (JSON-RPC 2.0 and FlowProxy's usage of them).
 const (
@@ -9,6 +26,15 @@ const (
 	CodeMethodNotFound = -32601
 	CodeInvalidParams  = -32602
 	CodeInternal       = -32603
+)
+
+// Messages that go with the codes.
+const (
+	MessageParse          = "Parse error"
+	MessageInvalidRequest = "Invalid Request"
+	MessageMethodNotFound = "Method not found" // ": " and the method follow
+	MessageInvalidParams  = "Invalid params"
+	MessageInternal       = "Internal error"
 )
 
 // Request is one call as a view over the body it was parsed from.
@@ -27,19 +53,52 @@ type Error struct {
 }
 
 // Error is the message, with the data behind it.
-func (e *Error) Error() string { return e.Message }
+func (e *Error) Error() string {
+	if e.Data == "" {
+		return e.Message
+	}
+	return e.Message + ": " + e.Data
+}
 
-// Call is one element of a parsed body: a request, or the error that must answer it.
+// Call is one element of a parsed body: a request, or the error that must answer it, under a null
+// id.
 type Call struct {
 	Request Request
 	Err     *Error
 }
 
-// Parse reads a body as one request or a batch of at most maxBatch.
-func Parse(body []byte, maxBatch int) (calls []Call, batch bool, err *Error) { return nil, false, nil }
-
-// AppendResult appends a response with a raw JSON result.
-func AppendResult(dst, id, result []byte) []byte { return dst }
+// AppendResult appends a response with a raw JSON result; a nil id is null.
+func AppendResult(dst, id, result []byte) []byte {
+	dst = appendHead(dst, id)
+	dst = append(dst, `"result":`...)
+	return append(append(dst, result...), '}')
+}
 
 // AppendError appends an error response; a nil id is null.
-func AppendError(dst, id []byte, e *Error) []byte { return dst }
+func AppendError(dst, id []byte, e *Error) []byte {
+	dst = appendHead(dst, id)
+	dst = append(dst, `"error":{"code":`...)
+	dst = strconv.AppendInt(dst, int64(e.Code), 10)
+	dst = append(dst, `,"message":`...)
+	dst = appendString(dst, e.Message)
+	if e.Data != "" {
+		dst = append(dst, `,"data":`...)
+		dst = appendString(dst, e.Data)
+	}
+	return append(dst, `}}`...)
+}
+
+func appendHead(dst, id []byte) []byte {
+	if id == nil {
+		id = []byte("null")
+	}
+	dst = append(dst, `{"id":`...)
+	dst = append(dst, id...)
+	return append(dst, `,"jsonrpc":"2.0",`...)
+}
+
+// appendString quotes s. Invalid UTF-8 becomes U+FFFD, which is the only error that quoting has.
+func appendString(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}
