@@ -14,3 +14,6 @@ var (
 	// ErrRunning means that Run was called twice.
 	ErrRunning = errors.New("ingress is already running")
 )
+
+// errDraining is why a door that shuts down is not ready.
+var errDraining = errors.New("shutting down")

@@ -1,0 +1,60 @@
+package ingress
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"millrace/internal/order"
+)
+
+// cancelSize is the size in bytes up to which a body may be a cancel. Larger ones carry
+// transactions.
+const cancelSize = 1 << 10
+
+// mayCancel reports, before the body is parsed, whether it could be a cancel: those are not shed
+// before what they cancel. It errs on the side of true.
+func mayCancel(body []byte) bool {
+	return len(body) <= cancelSize && !bytes.Contains(body, []byte("RawTransaction"))
+}
+
+// shedder decides which classes are refused because the workers are behind.
+type shedder struct {
+	backlog Backlog
+	log     *slog.Logger
+	over    [len(order.Priorities) + 1]atomic.Bool // per class: over its age when last asked
+}
+
+// refuses reports whether class p is shed: its own or a more urgent class is over its age.
+func (s *shedder) refuses(p order.Priority, ages ShedAge) bool {
+	shed := false
+	for _, c := range order.Priorities {
+		if c > p {
+			break
+		}
+		age := time.Duration(0)
+		limit := ages.of(c)
+		if limit > 0 {
+			age = s.backlog.Oldest(c)
+		}
+		over := limit > 0 && age > limit
+		s.note(c, over, age)
+		shed = shed || over
+	}
+	return shed
+}
+
+// note logs each change of a class, not each order.
+func (s *shedder) note(c order.Priority, over bool, age time.Duration) { //nolint:revive // a state, not a switch
+	if s.over[c].Load() == over || !s.over[c].CompareAndSwap(!over, over) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("priority", c.String()), slog.Duration("oldest", age)}
+	if over {
+		s.log.LogAttrs(context.Background(), slog.LevelWarn, "shedding started", attrs...)
+		return
+	}
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "shedding ended", attrs...)
+}
