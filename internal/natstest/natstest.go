@@ -74,8 +74,8 @@ func (s *Server) start(t testing.TB) {
 	s.current.Store(srv)
 }
 
-// Config returns what the server was started with.
-func (s *Server) Config() embedded.Config { return s.cfg }
+// Settings returns what the server is started with.
+func (s *Server) Settings() embedded.Config { return s.cfg }
 
 // Connect returns a connection of this process, closed when t ends. It reconnects by itself after a
 // restart, quickly and for ever.

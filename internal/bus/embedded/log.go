@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -29,8 +30,14 @@ func (l *serverLog) write(level slog.Level, format string, args []any) {
 // Noticef, Warnf, Errorf, Fatalf, Debugf and Tracef are the server's levels.
 func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
 
-// Warnf logs a warning.
-func (l *serverLog) Warnf(format string, args ...any) { l.write(slog.LevelWarn, format, args) }
+// Warnf logs a warning, but for the one about our message size, which is meant.
+func (l *serverLog) Warnf(format string, args ...any) {
+	level := slog.LevelWarn
+	if strings.HasPrefix(format, "Maximum payloads over") {
+		level = slog.LevelDebug
+	}
+	l.write(level, format, args)
+}
 
 // Errorf logs an error.
 func (l *serverLog) Errorf(format string, args ...any) { l.write(slog.LevelError, format, args) }

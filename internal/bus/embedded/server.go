@@ -144,9 +144,11 @@ func (s *Server) announce(ctx context.Context) {
 		slog.String("role_creds", filepath.Join(s.cfg.authDir(), RoleSeed)))
 }
 
-// ConnectOption makes a nats.Connect of this process reach the server over a pipe, authenticated.
+// ConnectOption makes a nats.Connect of this process reach the server over a pipe, authenticated,
+// whatever address Connect is called with: a tls:// one would make it expect TLS on the pipe.
 func (s *Server) ConnectOption() nats.Option {
 	return func(o *nats.Options) error {
+		o.Url, o.Servers = nats.DefaultURL, nil
 		return errors.Join(nats.InProcessServer(s.ns)(o), s.auth(o))
 	}
 }
@@ -155,8 +157,8 @@ func (s *Server) ConnectOption() nats.Option {
 // client still has to authenticate, which ConnectOption does.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
 
-// ClientURL is what nats.Connect is called with: the listener's address, or any string when there
-// is no listener, because ConnectOption dials.
+// ClientURL is the listener's address, nats:// or tls://; without a listener an address that is of
+// no use but with ConnectOption.
 func (s *Server) ClientURL() string {
 	if s.cfg.Listen == "" {
 		return nats.DefaultURL
