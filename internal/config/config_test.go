@@ -33,6 +33,7 @@ type section struct {
 	Gzip   bool          `name:"gzip" help:"Accept gzip."`
 	Level  string        `name:"level" help:"How much." default:"info" enum:"debug,info"`
 	Nets   []string      `name:"nets" help:"Networks."`
+	Codes  []int         `name:"codes" help:"Numbers."`
 	Token  string        `name:"token" help:"A secret." secret:""`
 	URL    string        `name:"url" help:"Elsewhere."`
 	Limit  struct {
@@ -138,14 +139,14 @@ func setting(t *testing.T, p parsed, key string) config.Setting {
 func TestEveryTypeReadsTheSameFromFileEnvAndFlag(t *testing.T) {
 	for name, p := range map[string]func() (parsed, error){
 		"file": func() (parsed, error) {
-			return parse(t, "door:\n  wait: 1s\n  body: 512MB\n  gzip: true\n  nets: [a, b]\n  limit:\n    count: 7\n", nil)
+			return parse(t, "door:\n  wait: 1s\n  body: 512MB\n  gzip: true\n  nets: [a, b]\n  codes: [-1, 2]\n  limit:\n    count: 7\n", nil)
 		},
 		"env": func() (parsed, error) {
 			return parse(t, "", []string{"MILLRACE_DOOR_WAIT=1s", "MILLRACE_DOOR_BODY=512MB", "MILLRACE_DOOR_GZIP=true",
-				"MILLRACE_DOOR_NETS=a,b", "MILLRACE_DOOR_LIMIT_COUNT=7"})
+				"MILLRACE_DOOR_NETS=a,b", "MILLRACE_DOOR_CODES=-1,2", "MILLRACE_DOOR_LIMIT_COUNT=7"})
 		},
 		"flag": func() (parsed, error) {
-			return parse(t, "", nil, "--door.wait=1s", "--door.body=512MB", "--door.gzip", "--door.nets=a,b", "--door.limit.count=7")
+			return parse(t, "", nil, "--door.wait=1s", "--door.body=512MB", "--door.gzip", "--door.nets=a,b", "--door.codes=-1,2", "--door.limit.count=7")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,6 +157,7 @@ func TestEveryTypeReadsTheSameFromFileEnvAndFlag(t *testing.T) {
 			require.Equal(t, int64(512_000_000), d.Body)
 			require.True(t, d.Gzip)
 			require.Equal(t, []string{"a", "b"}, d.Nets)
+			require.Equal(t, []int{-1, 2}, d.Codes)
 			require.Equal(t, 7, d.Limit.Count)
 		})
 	}

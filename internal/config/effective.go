@@ -80,7 +80,7 @@ func isList(v reflect.Value) bool {
 
 func formatValue(v reflect.Value, typ string) string {
 	if d, ok := v.Interface().(time.Duration); ok {
-		return d.String()
+		return formatDuration(d)
 	}
 	if t, ok := v.Interface().(interface{ MarshalText() ([]byte, error) }); ok {
 		if b, err := t.MarshalText(); err == nil {
@@ -103,6 +103,17 @@ func formatValue(v reflect.Value, typ string) string {
 	}
 }
 
+// formatDuration writes a duration as people do: 24h and not 24h0m0s.
+func formatDuration(d time.Duration) string {
+	s := d.String()
+	for _, zero := range [...]string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}
+
 // userinfo finds the password (or token) part of URLs.
 var userinfo = regexp.MustCompile(`(://)[^/@\s]+@`) //nolint:gochecknoglobals // compiled once
 
@@ -111,5 +122,8 @@ func mask(value string, secret bool) string { //nolint:revive // unexported, a f
 	if secret && value != "" {
 		return masked
 	}
-	return userinfo.ReplaceAllString(value, "${1}"+masked+"@")
+	return MaskURLs(value)
 }
+
+// MaskURLs hides what stands before the host in every URL of a text: passwords and tokens.
+func MaskURLs(text string) string { return userinfo.ReplaceAllString(text, "${1}"+masked+"@") }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,9 +102,23 @@ func (r *Resolver) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (an
 	}
 	if v, ok := r.file[k.Name]; ok {
 		r.from[k.Name] = origin{SourceFile, r.path}
-		return v, nil
+		return joined(v, flag), nil
 	}
 	return nil, nil //nolint:nilnil // as above
+}
+
+// joined writes a list of plain values as kong reads it from a flag, so that numbers and durations in
+// a list are parsed the same way in every spelling.
+func joined(v any, flag *kong.Flag) any {
+	list, ok := v.([]any)
+	if !ok || isList(flag.Target) || flag.Target.Kind() != reflect.Slice {
+		return v
+	}
+	parts := make([]string, len(list))
+	for i, item := range list {
+		parts[i] = fmt.Sprint(item)
+	}
+	return kong.JoinEscaped(parts, flag.Tag.Sep)
 }
 
 // Path is the configuration file that was read, or empty.

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -73,6 +74,19 @@ func (s *Schema) Key(name string) (Key, bool) {
 		return Key{}, false
 	}
 	return *k, true
+}
+
+// Hide marks keys as secret whose owners did not; a name that is no key is an error, so that a
+// renamed key does not come to light unnoticed.
+func (s *Schema) Hide(names ...string) error {
+	for _, n := range names {
+		k := s.byName[n]
+		if k == nil {
+			return fmt.Errorf("%w key %s can't be made secret", ErrUnknown, n)
+		}
+		k.Secret = true
+	}
+	return nil
 }
 
 // EnvName is the environment variable of a key.

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"millrace/egress"
+	"millrace/egress/builder"
+	"millrace/ingress"
+	"millrace/internal/bus"
+	"millrace/internal/order"
+	"millrace/internal/telemetry"
+	"millrace/subjects"
+	"millrace/workers"
+)
+
+// Config is the tree of all keys; each section belongs to the package that it configures.
+type Config struct {
+	Ingress ingress.Config `embed:"" prefix:"ingress." group:"Order door"`
+	Worker  workers.Config `embed:"" prefix:"worker." group:"Validation"`
+	Egress  egress.Config  `embed:"" prefix:"egress." group:"Delivery"`
+	Builder builder.Config `embed:"" group:"Delivery"`
+	Orders  Orders         `embed:"" prefix:"orders." group:"Orders"`
+
+	NATS    bus.Config `embed:"" prefix:"nats." group:"NATS and storage"`
+	Streams Streams    `embed:"" prefix:"streams." group:"NATS and storage"`
+	Record  Record     `embed:"" prefix:"record." group:"NATS and storage"`
+
+	Admin   telemetry.AdminConfig `embed:"" prefix:"admin." group:"Process"`
+	Log     telemetry.LogConfig   `embed:"" prefix:"log." group:"Process"`
+	Node    Node                  `embed:"" prefix:"node." group:"Process"`
+	Runtime Runtime               `embed:"" prefix:"runtime." group:"Process"`
+}
+
+// Orders are the rules that several stages share; every process of a pipeline needs the same.
+type Orders struct {
+	MaxAge     time.Duration `name:"max_age" help:"How long an order may take from the door to a builder; also the duplicate window." default:"36s"`
+	MaxTxs     int           `name:"max_txs" help:"Most transactions in one bundle." default:"100"`
+	ChainID    uint64        `name:"chain_id" help:"Chain whose rules transactions must keep." default:"1"`
+	Partitions int           `name:"partitions" help:"Ordering shards of each class; the same in every process." default:"16"`
+}
+
+// Streams bound what the path may hold.
+type Streams struct {
+	In StreamLimit `embed:"" prefix:"in."`
+	OK StreamLimit `embed:"" prefix:"ok."`
+}
+
+// StreamLimit is the bound of the streams between two stages.
+type StreamLimit struct {
+	MaxBytes int64 `name:"max_bytes" help:"Most bytes that a class's stream between two stages may hold; at the bound new orders are refused." default:"2GiB" type:"bytes"`
+}
+
+// Record says what is kept for later.
+type Record struct {
+	Orders Retention `embed:"" prefix:"orders."`
+	Ledger Retention `embed:"" prefix:"ledger."`
+}
+
+// Retention is how long and how much of something is kept.
+type Retention struct {
+	MaxAge   time.Duration `name:"max_age" help:"How long this record is kept; the ledger at least 24h." default:"24h"`
+	MaxBytes int64         `name:"max_bytes" help:"Most bytes of this record; the oldest go first. 0 for record.orders: record no orders." default:"10GiB" type:"bytes"`
+}
+
+// Node names the process.
+type Node struct {
+	Name string `name:"name" help:"Name of this node in logs." default:"millrace" env:"MILLRACE_NODE_NAME,BUILDERNET_NODE_NAME"`
+}
+
+// Runtime tunes the Go runtime. GOGC and GOMEMLIMIT win when they are set.
+type Runtime struct {
+	GOGC        int   `name:"gogc" help:"Garbage collection target, percent: orders are short-lived, so more room means less work." default:"400"`
+	MemoryLimit int64 `name:"memory_limit" help:"Soft memory limit: near it, garbage is collected more often. 0: none." default:"512MiB" type:"bytes"`
+}
+
+// complete hands the shared keys to the sections that need them.
+func (c *Config) complete() {
+	c.Ingress.Orders = ingress.Orders{MaxAge: c.Orders.MaxAge, MaxTxs: c.Orders.MaxTxs}
+	c.Worker.Limits = order.Limits{MaxTxs: c.Orders.MaxTxs}
+	c.Egress.MaxAge = c.Orders.MaxAge
+}
+
+// topology is what the streams are made from.
+func (c *Config) topology() subjects.Options {
+	return subjects.Options{
+		MaxAge: c.Orders.MaxAge, MaxBody: c.Ingress.MaxBody,
+		InMaxBytes: c.Streams.In.MaxBytes, OKMaxBytes: c.Streams.OK.MaxBytes,
+		RecordMaxAge: c.Record.Orders.MaxAge, RecordMaxBytes: c.Record.Orders.MaxBytes,
+		LedgerMaxAge: c.Record.Ledger.MaxAge, LedgerMaxBytes: c.Record.Ledger.MaxBytes,
+		Replicas: c.NATS.Replicas, Partitions: c.Orders.Partitions,
+	}
+}
+
+// dataDir is where this process keeps what is not the store's.
+func (c *Config) dataDir() string { return filepath.Dir(filepath.Clean(c.NATS.StoreDir)) }
+
+// tokenFile is the admin token's file.
+func (c *Config) tokenFile() string {
+	if c.Admin.TokenFile != "" {
+		return c.Admin.TokenFile
+	}
+	return filepath.Join(c.dataDir(), "admin.token")
+}
+
+// validate reports every fault that matters to the given roles, joined.
+func (c *Config) validate(r role) error {
+	errs := []error{c.NATS.Validate(), c.Admin.Validate(), c.Log.Validate(), c.Orders.validate(), c.Streams.validate(), c.Record.validate()}
+	if r.has(roleIngress) {
+		errs = append(errs, c.Ingress.Validate())
+	}
+	if r.has(roleWorkers) {
+		errs = append(errs, c.Worker.Validate())
+	}
+	if r.has(roleEgress) {
+		errs = append(errs, c.Egress.Validate(), c.Builder.Validate())
+	}
+	if c.Runtime.GOGC < 10 || c.Runtime.MemoryLimit < 0 {
+		errs = append(errs, errors.New("runtime.gogc must be at least 10 and runtime.memory_limit not negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Orders) validate() error {
+	var errs []error
+	if o.MaxAge < time.Second || o.MaxAge > time.Hour {
+		errs = append(errs, fmt.Errorf("orders.max_age: %s is not between 1s and 1h", o.MaxAge))
+	}
+	if o.MaxTxs < 1 {
+		errs = append(errs, fmt.Errorf("orders.max_txs: %d is not positive", o.MaxTxs))
+	}
+	if o.ChainID == 0 {
+		errs = append(errs, errors.New("orders.chain_id: must not be 0"))
+	}
+	if o.Partitions < 1 || o.Partitions > subjects.MaxPartitions {
+		errs = append(errs, fmt.Errorf("orders.partitions: %d is not between 1 and %d", o.Partitions, subjects.MaxPartitions))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Streams) validate() error {
+	return errors.Join(atLeast("streams.in.max_bytes", s.In.MaxBytes, 1<<20), atLeast("streams.ok.max_bytes", s.OK.MaxBytes, 1<<20))
+}
+
+func (r *Record) validate() error {
+	errs := []error{atLeast("record.ledger.max_bytes", r.Ledger.MaxBytes, 1<<20), atLeast("record.orders.max_bytes", r.Orders.MaxBytes, 0)}
+	if r.Ledger.MaxAge < subjects.Backstop {
+		errs = append(errs, fmt.Errorf("record.ledger.max_age: %s is less than %s", r.Ledger.MaxAge, subjects.Backstop))
+	}
+	if r.Orders.MaxAge < 0 {
+		errs = append(errs, errors.New("record.orders.max_age: negative"))
+	}
+	return errors.Join(errs...)
+}
+
+func atLeast(key string, n, low int64) error {
+	if n >= low {
+		return nil
+	}
+	return fmt.Errorf("%s: %d is less than %d", key, n, low)
+}
+
+// loopback reports whether addr is on this machine only; an empty address listens nowhere.
+func loopback(addr string) bool {
+	if addr == "" {
+		return true
+	}
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}

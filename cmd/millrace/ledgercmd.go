@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// ledgerCmd reads terminal records.
+type ledgerCmd struct {
+	Dump   dumpCmd   `cmd:"" help:"Print terminal records, oldest first."`
+	Verify verifyCmd `cmd:"" help:"Check that no order has two terminal records at one target, and count the outcomes. Exit code 1 when the check fails."`
+}
+
+// ledgerQuery says which records, and from where.
+type ledgerQuery struct {
+	Admin     string `name:"admin" default:"http://127.0.0.1:8090" help:"Admin listener of a running process of the pipeline."`
+	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with the admin token, needed when the listener is not on loopback."`
+	Since     string `name:"since" default:"1h" help:"Records stored since: a time like 2026-11-20T21:00:00Z, or how long ago."`
+	Target    string `name:"target" help:"Records of this target only; * for orders that ended before delivery."`
+	Hash      string `name:"hash" help:"Records of this order only: its public hash, its id or an accept id."`
+	JSON      bool   `name:"json" help:"Print JSON."`
+}
+
+// dumpCmd prints records.
+type dumpCmd struct {
+	ledgerQuery `embed:""`
+}
+
+// Run prints the records.
+func (c *dumpCmd) Run(ctx context.Context, a *app) error {
+	if c.JSON {
+		out := bufio.NewWriter(a.stdout)
+		err := c.lines(ctx, func(line []byte) error {
+			_, err := out.Write(append(line, '\n'))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return out.Flush()
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "RECEIVED\tHASH\tPRIORITY\tTARGET\tOUTCOME\tTRIES\tTOOK\tREASON")
+	err := c.records(ctx, func(r *record) error {
+		outcome, took := r.Outcome, "-"
+		if r.Ambiguous {
+			outcome += " (ambiguous)"
+		}
+		if r.Repeat {
+			outcome += " (repeat)"
+		}
+		if !r.DoneAt.IsZero() {
+			took = r.DoneAt.Sub(r.ReceivedAt).Round(10 * time.Microsecond).String()
+		}
+		reason := strings.Join(strings.Fields(r.Code+" "+r.Text), " ")
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ReceivedAt.Format("15:04:05.000000"), r.Hash.Hex(),
+			r.Priority, r.Target, outcome, r.Attempts, took, printable(reason))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// verifyCmd checks records.
+type verifyCmd struct {
+	ledgerQuery `embed:""`
+}
+
+// verdict is what verify found.
+type verdict struct {
+	Acceptances int            `json:"acceptances"`
+	Records     int            `json:"records"`
+	Outcomes    map[string]int `json:"outcomes"`
+	Twice       []string       `json:"twice"` // "accept target" with more than one record
+}
+
+// Run checks the records.
+func (c *verifyCmd) Run(ctx context.Context, a *app) error {
+	type owed struct{ accept, target string }
+	v := verdict{Outcomes: map[string]int{}, Twice: []string{}}
+	seen, accepts := map[owed]int{}, map[string]struct{}{}
+	err := c.records(ctx, func(r *record) error {
+		v.Records++
+		v.Outcomes[r.Outcome]++
+		accepts[r.Accept] = struct{}{}
+		o := owed{r.Accept, r.Target}
+		if seen[o]++; seen[o] == 2 {
+			v.Twice = append(v.Twice, r.Accept+" "+r.Target)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	v.Acceptances = len(accepts)
+	if err := v.print(a.stdout, c.JSON); err != nil {
+		return err
+	}
+	if len(v.Twice) > 0 {
+		return fmt.Errorf("%w: %d orders have more than one terminal record at a target", errLedger, len(v.Twice))
+	}
+	return nil
+}
+
+func (v *verdict) print(w io.Writer, asJSON bool) error { //nolint:revive // the command's own flag
+	if asJSON {
+		return json.NewEncoder(w).Encode(v)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "acceptances  %d\nrecords      %d\n", v.Acceptances, v.Records)
+	for _, o := range slices.Sorted(maps.Keys(v.Outcomes)) {
+		fmt.Fprintf(&b, "  %-15s %d\n", o, v.Outcomes[o])
+	}
+	for _, t := range v.Twice {
+		fmt.Fprintf(&b, "more than one terminal record: %s\n", t)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// records calls f with each record; f must not keep it.
+func (q *ledgerQuery) records(ctx context.Context, f func(*record) error) error {
+	return q.lines(ctx, func(line []byte) error {
+		var r record
+		if err := json.Unmarshal(line, &r); err != nil {
+			return fmt.Errorf("read ledger: %w", err)
+		}
+		return f(&r)
+	})
+}
+
+// lines calls f with each line of the ledger page; f must not keep it.
+func (q *ledgerQuery) lines(ctx context.Context, f func([]byte) error) error {
+	resp, err := q.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	in := bufio.NewScanner(resp.Body)
+	in.Buffer(make([]byte, 64<<10), 1<<20)
+	for in.Scan() {
+		if err := f(in.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := in.Err(); err != nil {
+		return fmt.Errorf("read ledger: %w", err)
+	}
+	return nil
+}
+
+func (q *ledgerQuery) open(ctx context.Context) (*http.Response, error) {
+	if _, err := parseSince(q.Since, time.Now()); err != nil {
+		return nil, usage(err)
+	}
+	v := url.Values{"since": {q.Since}}
+	if q.Target != "" {
+		v.Set("target", q.Target)
+	}
+	if q.Hash != "" {
+		v.Set("hash", q.Hash)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(q.Admin, "/")+"/ledger?"+v.Encode(), nil)
+	if err != nil {
+		return nil, usage(err)
+	}
+	if q.TokenFile != "" {
+		token, err := os.ReadFile(q.TokenFile)
+		if err != nil {
+			return nil, usage(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+string(bytes.TrimSpace(token)))
+	}
+	resp, err := adminClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("is millrace running there? %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		return nil, fmt.Errorf("read ledger: %s: %s", resp.Status, bytes.TrimSpace(text))
+	}
+	return resp, nil
+}
+
+// adminClient keeps no connection: each command makes one request.
+var adminClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} //nolint:gochecknoglobals // immutable
+
+// printable keeps what a builder said from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '.'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/egress"
+	"millrace/ingress"
+	"millrace/internal/bus"
+	"millrace/internal/config"
+	"millrace/internal/lifecycle"
+	"millrace/internal/order"
+	"millrace/internal/signers"
+	"millrace/internal/telemetry"
+	"millrace/workers"
+)
+
+// How long parts may take to end whose own bounds are not configuration: each a few seconds above
+// what the part itself allows.
+const (
+	drainWorkers = 12 * time.Second
+	drainBus     = 30 * time.Second
+	drainMargin  = 2 * time.Second
+)
+
+// process is the running roles of one process.
+type process struct {
+	app   *app
+	roles role
+	cfg   *Config
+	log   *telemetry.Log
+	reg   *prometheus.Registry
+
+	bus      *bus.Bus
+	admin    *telemetry.Admin
+	door     *ingress.Server
+	pool     *workers.Worker
+	cache    *signers.Cache
+	delivery *delivery
+
+	mu      sync.Mutex // one reload at a time
+	inForce []config.Setting
+}
+
+// serve runs the given roles until ctx ends or one of them fails.
+func (a *app) serve(ctx context.Context, r role) error {
+	cfg := &a.parsed.settings.Keys
+	if err := cfg.fit(r); err != nil {
+		return usage(err)
+	}
+	log, err := telemetry.NewLog(a.stderr, cfg.Log)
+	if err != nil {
+		return usage(err)
+	}
+	p := &process{app: a, roles: r, cfg: cfg, log: log, reg: telemetry.NewRegistry(build()), inForce: a.parsed.effective()}
+	for _, name := range a.parsed.resolver.Warnings() {
+		log.LogAttrs(ctx, slog.LevelWarn, "variable of a predecessor can't be honoured yet", slog.String("name", name))
+	}
+	tuneRuntime(cfg.Runtime, a.environ)
+	if err := p.build(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop before it was up
+		}
+		return err
+	}
+	err = lifecycle.Run(ctx, p.components()...)
+	if err != nil {
+		log.LogAttrs(ctx, slog.LevelError, "stopped after a failure", slog.Any("error", err))
+		return err
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "stopped")
+	return nil
+}
+
+// build dials the bus and makes every part. Nothing of what it makes runs yet but the bus's
+// connections, which it closes again when a later part can't be made.
+func (p *process) build(ctx context.Context) (err error) {
+	p.bus, err = bus.Dial(ctx, p.cfg.NATS, p.cfg.topology(), p.part("bus"), p.reg)
+	if err != nil {
+		return fmt.Errorf("bus: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			stopped, cancel := context.WithCancel(ctx)
+			cancel()
+			_ = p.bus.Run(stopped) // only to close it; err is what matters
+		}
+	}()
+	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildAdmin} {
+		if err = make(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// part is the logger of one part.
+func (p *process) part(name string) *slog.Logger { return p.log.With(slog.String("part", name)) }
+
+func (p *process) buildPool() error {
+	if !p.roles.has(roleWorkers) {
+		return nil
+	}
+	rules, err := order.NewRules(p.cfg.Orders.ChainID)
+	if err != nil {
+		return usage(fmt.Errorf("orders.chain_id: %w", err))
+	}
+	p.cache, err = signers.New(p.cfg.Worker.SignerCache, p.cfg.Orders.ChainID, rules, p.bus, p.part("signers"), p.reg)
+	if err != nil {
+		return usage(fmt.Errorf("worker.signer_cache: %w", err))
+	}
+	p.pool, err = workers.New(p.cfg.Worker, workers.Ports{
+		Source: p.bus, Publisher: p.bus, Recorder: p.bus, Refusals: p.bus, Verdicts: p.bus, Suspects: p.bus, Clock: p.bus,
+	}, p.cache, p.part("worker"), p.reg)
+	return err
+}
+
+func (p *process) buildDoor() (err error) {
+	if !p.roles.has(roleIngress) {
+		return nil
+	}
+	p.door, err = ingress.New(p.cfg.Ingress, ingress.Ports{
+		Publisher: p.bus, Verdicts: p.bus, Refusals: p.bus, Backlog: p.bus, Door: p.bus, Clock: p.bus, Health: p.health(),
+	}, p.part("ingress"), p.reg)
+	return err
+}
+
+func (p *process) buildDelivery() (err error) {
+	if p.roles.has(roleEgress) || p.roles.has(roleIngress) {
+		p.delivery, err = newDelivery(p)
+	}
+	return err
+}
+
+func (p *process) buildAdmin() error {
+	token, err := telemetry.LoadToken(p.cfg.tokenFile())
+	if err != nil {
+		return err
+	}
+	p.admin, err = telemetry.NewAdmin(p.cfg.Admin, token, telemetry.Pages{
+		Checks: p.checks(), Ledger: ledgerPage(p.bus, p.part("admin")), NATS: p.bus.Monitor(), Reload: p.reload,
+	}, p.reg, p.part("admin"))
+	return err
+}
+
+// components are the parts in the order of their start; they stop in reverse, the intake first.
+func (p *process) components() []lifecycle.Component {
+	cs := []lifecycle.Component{
+		{Name: "telemetry", Run: p.admin.Run},
+		{Name: "reload", Run: p.watch},
+		{Name: "bus", Run: p.bus.Run, Drain: drainBus},
+	}
+	if p.delivery != nil {
+		cs = append(cs, p.delivery.components(p.cfg)...)
+	}
+	if p.pool != nil {
+		cs = append(cs,
+			lifecycle.Component{Name: "signers", Run: p.runCache},
+			lifecycle.Component{Name: "workers", Run: p.pool.Run, Drain: drainWorkers})
+	}
+	if p.door != nil {
+		cs = append(cs, lifecycle.Component{
+			Name: "ingress", Run: p.door.Run,
+			Drain: p.cfg.Ingress.DrainDelay + p.cfg.Ingress.DrainTimeout + drainMargin,
+		})
+	}
+	return append(cs, lifecycle.Component{Name: "start", Run: p.announce})
+}
+
+// runCache exchanges signers with other worker processes.
+func (p *process) runCache(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.cache.Run(ctx) })
+	if p.cache.Sharing() {
+		g.Go(func() error { return p.bus.SignerBatches(ctx, p.cache.Receive) })
+	}
+	return g.Wait()
+}
+
+// announce logs the one line about the start, once every listener has its address, and the one
+// about the end. It runs last and stops first.
+func (p *process) announce(ctx context.Context) error {
+	b := build()
+	attrs := []slog.Attr{
+		slog.String("roles", p.roles.String()), slog.String("node", p.cfg.Node.Name),
+		slog.String("version", b.Version), slog.String("secp256k1", b.Secp256k1),
+	}
+	select {
+	case addr := <-p.admin.Bound():
+		attrs = append(attrs, slog.String("admin", addr.String()))
+	case <-ctx.Done():
+		return nil
+	}
+	if p.door != nil {
+		for p.door.Addr() == nil || p.cfg.Ingress.BuilderListen != "" && p.door.BuilderAddr() == nil {
+			if !pause(ctx, 5*time.Millisecond) {
+				return nil
+			}
+		}
+		attrs = append(attrs, slog.String("ingress", p.door.Addr().String()))
+		if a := p.door.BuilderAddr(); a != nil {
+			attrs = append(attrs, slog.String("ingress_builder", a.String()))
+		}
+	}
+	attrs = append(attrs, p.busAttrs()...)
+	attrs = append(attrs, p.delivery.attrs()...)
+	if path := p.app.parsed.resolver.Path(); path != "" {
+		attrs = append(attrs, slog.String("config", path))
+	}
+	p.log.LogAttrs(ctx, slog.LevelInfo, "started", attrs...)
+	<-ctx.Done()
+	p.log.LogAttrs(ctx, slog.LevelInfo, "stopping")
+	return nil
+}
+
+func (p *process) busAttrs() []slog.Attr {
+	if !p.cfg.NATS.Embedded() {
+		return []slog.Attr{slog.String("nats", config.MaskURLs(p.cfg.NATS.URL))}
+	}
+	attrs := []slog.Attr{slog.String("data", p.cfg.dataDir())}
+	if p.cfg.NATS.Listen != "" {
+		attrs = append(attrs, slog.String("nats_listen", p.cfg.NATS.Listen))
+	}
+	return attrs
+}
+
+// pause waits for d; false: ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// tuneRuntime trades memory for processor time: orders are garbage soon after they are stored. The
+// soft limit makes the collector work harder before the process grows beyond its budget. Who set
+// GOGC or GOMEMLIMIT knows better.
+func tuneRuntime(c Runtime, environ []string) {
+	set := func(name string) bool {
+		return slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	if !set("GOGC") {
+		debug.SetGCPercent(c.GOGC)
+	}
+	if !set("GOMEMLIMIT") && c.MemoryLimit > 0 {
+		debug.SetMemoryLimit(c.MemoryLimit)
+	}
+}
+
+// The ports of the stages are joined to the bus here, so this is where a difference shows.
+var (
+	_ ingress.Publisher   = (*bus.Bus)(nil)
+	_ ingress.Verdicts    = (*bus.Bus)(nil)
+	_ ingress.Refusals    = (*bus.Bus)(nil)
+	_ ingress.Backlog     = (*bus.Bus)(nil)
+	_ ingress.Door        = (*bus.Bus)(nil)
+	_ ingress.Clock       = (*bus.Bus)(nil)
+	_ ingress.Health      = (*bus.Bus)(nil)
+	_ workers.Source      = (*bus.Bus)(nil)
+	_ workers.Publisher   = (*bus.Bus)(nil)
+	_ workers.Recorder    = (*bus.Bus)(nil)
+	_ workers.Refusals    = (*bus.Bus)(nil)
+	_ workers.Verdicts    = (*bus.Bus)(nil)
+	_ workers.Suspects    = (*bus.Bus)(nil)
+	_ workers.Clock       = (*bus.Bus)(nil)
+	_ workers.Rules       = (*signers.Cache)(nil)
+	_ signers.Rules       = (*order.Rules)(nil)
+	_ signers.Broadcaster = (*bus.Bus)(nil)
+	_ egress.Clock        = (*bus.Bus)(nil)
+	_ egress.Lease        = (*bus.Bus)(nil)
+	_ egress.Feed         = (*bus.Feed)(nil)
+	_ egress.Log          = (*bus.DoneLog)(nil)
+)
+
+var errDoor = errors.New("the door is closed")
+
+// checks are the conditions of readiness of these roles.
+func (p *process) checks() []telemetry.Check {
+	checks := []telemetry.Check{{Name: "bus", Ready: p.bus.Healthy}}
+	if p.roles.has(roleIngress) {
+		checks = append(checks, telemetry.Check{Name: "door", Ready: func() error {
+			if reason, closed := p.bus.DoorClosed(); closed {
+				return fmt.Errorf("%w: %s", errDoor, reason)
+			}
+			return nil
+		}})
+	}
+	if p.delivery != nil {
+		checks = append(checks, telemetry.Check{Name: "builder", Ready: p.delivery.ready})
+	}
+	return checks
+}
+
+// health is what the order door's own /readyz asks: the bus, and the builder as in v2.
+func (p *process) health() ingress.Health { return healthFunc(p.healthy) }
+
+func (p *process) healthy() error {
+	if err := p.bus.Healthy(); err != nil {
+		return err
+	}
+	return p.delivery.ready()
+}
+
+// healthFunc is a function as ingress.Health.
+type healthFunc func() error
+
+// Healthy calls f.
+func (f healthFunc) Healthy() error { return f() }
