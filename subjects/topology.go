@@ -53,6 +53,7 @@ type Options struct {
 	LedgerMaxAge   time.Duration // record.ledger.max_age, at least 24 h
 	LedgerMaxBytes int64         // record.ledger.max_bytes, DONE and REJECTED together
 	Replicas       int           // nats.replicas
+	Partitions     int           // orders.partitions; zero: one
 }
 
 // StreamIn is the name of class p's IN stream.
@@ -162,6 +163,7 @@ func Buckets(o Options) []jetstream.KeyValueConfig {
 		return jetstream.KeyValueConfig{
 			Bucket: name, History: 1, TTL: ttl, MaxBytes: maxBytes,
 			Storage: jetstream.FileStorage, Replicas: max(o.Replicas, 1),
+			Metadata: map[string]string{MetaSchema: SchemaVersion},
 		}
 	}
 	return []jetstream.KeyValueConfig{

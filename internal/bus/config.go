@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+
+	"github.com/nats-io/nats.go"
+
+	"millrace/internal/bus/embedded"
 )
 
 // The values of Config.Sync.
@@ -62,4 +66,26 @@ func (c *Config) Validate() error {
 		errs = append(errs, errors.New("nats.tls: cert and key come together"))
 	}
 	return errors.Join(errs...)
+}
+
+// clientOptions says as whom to connect to servers elsewhere.
+func (c *Config) clientOptions() ([]nats.Option, error) {
+	var opts []nats.Option
+	if c.Creds != "" {
+		auth, err := embedded.ClientAuth(c.Creds)
+		if err != nil {
+			return nil, fmt.Errorf("nats.creds: %w", err)
+		}
+		opts = append(opts, auth)
+	}
+	if c.Token != "" {
+		opts = append(opts, nats.Token(c.Token))
+	}
+	if c.TLS.CA != "" {
+		opts = append(opts, nats.RootCAs(c.TLS.CA))
+	}
+	if c.TLS.Cert != "" {
+		opts = append(opts, nats.ClientCert(c.TLS.Cert, c.TLS.Key))
+	}
+	return opts, nil
 }

@@ -1,0 +1,198 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/internal/order"
+	"millrace/internal/retry"
+	"millrace/subjects"
+)
+
+// buckets opens each KV bucket once.
+type buckets struct {
+	mu   sync.Mutex
+	open map[string]jetstream.KeyValue
+}
+
+// bucket returns the named bucket. Leases have their connection to themselves.
+func (b *Bus) bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	b.buckets.mu.Lock()
+	kv, ok := b.buckets.open[name]
+	b.buckets.mu.Unlock()
+	if ok {
+		return kv, nil
+	}
+	u := useControl
+	if name == subjects.BucketLeases {
+		u = useLease
+	}
+	l, err := b.links.link(lane{use: u})
+	if err != nil {
+		return nil, err
+	}
+	kv, err = l.js.KeyValue(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	b.buckets.mu.Lock()
+	defer b.buckets.mu.Unlock()
+	b.buckets.open[name] = kv
+	return kv, nil
+}
+
+// put stores a value; putting it twice is harmless, so it is tried again while its fate is unknown.
+func (b *Bus) put(ctx context.Context, bucket, key string, value []byte) error {
+	start := time.Now()
+	for n := 0; ; n++ {
+		kv, err := b.bucket(ctx, bucket)
+		if err == nil {
+			tryCtx, cancel := context.WithTimeout(ctx, tryTimeout)
+			_, err = kv.Put(tryCtx, key, value)
+			cancel()
+		}
+		if judge(err) != fateUnknown || time.Since(start) > publishBudget ||
+			!pause(ctx, backoff(n, 10*time.Millisecond, 250*time.Millisecond)) {
+			if err != nil {
+				return fmt.Errorf("put into %s: %w", bucket, err)
+			}
+			return nil
+		}
+	}
+}
+
+// errSuspectBusy: another process, which may be alive, has marked the order.
+var errSuspectBusy = errors.New("suspect is marked by another process")
+
+// suspects are the marks of this process and those it saw of others.
+type suspects struct {
+	mu   sync.Mutex
+	mine map[order.AcceptID]uint64 // revision of the mark
+	seen map[order.AcceptID]sighting
+}
+
+type sighting struct {
+	revision uint64
+	at       time.Time // monotonic
+}
+
+// maxSightings bounds what is remembered of other processes' marks; when full all are forgotten,
+// which delays their verdict by one more look.
+const maxSightings = 1 << 12
+
+// suspectDead is how long a mark must stay untouched until its process counts as dead; a living
+// one touches its marks each suspectTick (CORRECTNESS 8).
+const (
+	suspectTick = time.Second
+	suspectDead = 4 * suspectTick
+)
+
+// MarkSuspect writes that this process is about to run the order alone. already says that a
+// process had marked it and died. While that process may be alive the error asks to come back
+// later (retry.Delay).
+func (b *Bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error) {
+	b.touching.Do(func() { b.background.Go(func() { b.touchSuspects(b.life) }) })
+	kv, err := b.bucket(ctx, subjects.BucketSuspects)
+	if err != nil {
+		return false, err
+	}
+	revision, err := kv.Create(ctx, a.String(), []byte(b.id))
+	if err == nil {
+		b.suspects.own(a, revision)
+		return false, nil
+	}
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return false, fmt.Errorf("mark suspect %s: %w", a, err)
+	}
+	e, err := kv.Get(ctx, a.String())
+	if err != nil {
+		return false, fmt.Errorf("read mark of suspect %s: %w", a, err)
+	}
+	if string(e.Value()) == b.id { // an earlier try whose answer was lost
+		b.suspects.own(a, e.Revision())
+		return false, nil
+	}
+	if !b.suspects.dead(a, e.Revision(), time.Now()) {
+		return false, retry.After(fmt.Errorf("mark suspect %s: %w", a, errSuspectBusy), suspectDead)
+	}
+	return true, nil
+}
+
+// ClearSuspect takes the mark away.
+func (b *Bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
+	b.suspects.forget(a)
+	kv, err := b.bucket(ctx, subjects.BucketSuspects)
+	if err != nil {
+		return err
+	}
+	if err := kv.Purge(ctx, a.String()); err != nil {
+		return fmt.Errorf("clear suspect %s: %w", a, err)
+	}
+	return nil
+}
+
+// touchSuspects tells the others that this process is alive, until ctx ends.
+func (b *Bus) touchSuspects(ctx context.Context) {
+	for pause(ctx, suspectTick) {
+		for a, revision := range b.suspects.marks() {
+			kv, err := b.bucket(ctx, subjects.BucketSuspects)
+			if err != nil {
+				break
+			}
+			if next, err := kv.Update(ctx, a.String(), []byte(b.id), revision); err == nil {
+				b.suspects.renew(a, revision, next)
+			}
+		}
+	}
+}
+
+func (s *suspects) own(a order.AcceptID, revision uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mine[a] = revision
+}
+
+func (s *suspects) renew(a order.AcceptID, from, to uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mine[a] == from {
+		s.mine[a] = to
+	}
+}
+
+func (s *suspects) forget(a order.AcceptID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.mine, a)
+	delete(s.seen, a)
+}
+
+func (s *suspects) marks() map[order.AcceptID]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[order.AcceptID]uint64, len(s.mine))
+	for a, r := range s.mine {
+		out[a] = r
+	}
+	return out
+}
+
+// dead reports whether the mark at this revision was first seen at least suspectDead ago.
+func (s *suspects) dead(a order.AcceptID, revision uint64, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, ok := s.seen[a]
+	if ok && was.revision == revision {
+		return now.Sub(was.at) >= suspectDead
+	}
+	if len(s.seen) >= maxSightings {
+		clear(s.seen)
+	}
+	s.seen[a] = sighting{revision, now}
+	return false
+}

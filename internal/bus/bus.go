@@ -1,0 +1,371 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/internal/bus/embedded"
+	"millrace/internal/bus/upkeep"
+	"millrace/internal/order"
+	"millrace/subjects"
+)
+
+// Bus is one process's access to NATS. Dial creates it, Run or Close ends it; it is safe for
+// concurrent use.
+type Bus struct {
+	cfg    Config
+	topo   subjects.Options
+	id     string // of this process life
+	log    *slog.Logger
+	m      *metrics
+	server *embedded.Server // nil when the bus is elsewhere
+
+	links    *links
+	buckets  buckets
+	clock    *upkeep.Clock
+	backlog  *upkeep.Backlog
+	guard    *upkeep.Guard // beside an embedded server only
+	purge    *upkeep.Purge
+	refusals *refusals
+	suspects suspects
+
+	door    atomic.Pointer[string] // why it is closed; nil: open
+	missing atomic.Pointer[string] // what the topology lacks; nil: nothing
+
+	life       context.Context //nolint:containedctx // of what AwaitRefusal and MarkSuspect start
+	die        context.CancelFunc
+	background sync.WaitGroup
+	touching   sync.Once
+	closing    sync.Once
+}
+
+// Dial starts the embedded server, or connects to the one at cfg.URL, waiting for it with a log
+// line until ctx ends. Beside an embedded server it also makes streams, consumers and buckets what
+// this version declares; elsewhere that is the job of `millrace streams apply`, and until it is
+// done Healthy says so. Everything it needs later is opened at its first use.
+func Dial(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := newBus(ctx, cfg, topo, log, reg)
+	err := b.locate(ctx)
+	if err == nil {
+		err = b.start(ctx, reg)
+	}
+	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logger, reg prometheus.Registerer) *Bus {
+	topo.Replicas = max(cfg.Replicas, 1)
+	b := &Bus{
+		cfg: cfg, topo: topo, id: nuid.Next(), log: log, m: newMetrics(reg),
+		buckets:  buckets{open: make(map[string]jetstream.KeyValue)},
+		suspects: suspects{mine: make(map[order.AcceptID]uint64), seen: make(map[order.AcceptID]sighting)},
+		refusals: newRefusals(topo.MaxAge),
+	}
+	b.links = &links{log: b.log, m: b.m, open: make(map[lane]*link)}
+	b.life, b.die = context.WithCancel(context.WithoutCancel(ctx))
+	return b
+}
+
+// start connects and makes what depends on the connection.
+func (b *Bus) start(ctx context.Context, reg prometheus.Registerer) error {
+	control, err := b.await(ctx)
+	if err != nil {
+		return err
+	}
+	b.backlog = upkeep.NewBacklog(control.js, b.log, reg)
+	purge := upkeep.PurgeConfig{Window: b.topo.MaxAge, Record: b.topo.RecordMaxBytes > 0}
+	if b.server == nil {
+		b.clock = upkeep.NewClock(control.js, subjects.StreamIn(order.PriorityHigh), b.log, reg)
+		b.checkTopology(ctx)
+		if err := b.clock.Measure(ctx); err != nil {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "bus clock can't be read yet", slog.Any("error", err))
+		}
+	} else {
+		b.clock = upkeep.LocalClock()
+		if err := b.furnish(ctx, control); err != nil {
+			return err
+		}
+		var record *jetstream.StreamConfig
+		if b.topo.RecordMaxBytes > 0 {
+			r := subjects.Record(b.topo)
+			record = &r
+		}
+		b.guard = upkeep.NewGuard(control.js, b.server, record, b.log, reg)
+		purge.RecordPaused = b.guard.RecordPaused
+	}
+	b.purge = upkeep.NewPurge(control.js, purge, b.log, reg)
+	return nil
+}
+
+// locate decides how connections are made, starting the embedded server if that is where they go.
+func (b *Bus) locate(ctx context.Context) error {
+	if !b.cfg.Embedded() {
+		opts, err := b.cfg.clientOptions()
+		b.links.url, b.links.base = b.cfg.URL, opts
+		return err
+	}
+	s, err := embedded.Start(ctx, embedded.Config{
+		StoreDir: b.cfg.StoreDir, Listen: b.cfg.Listen, Sync: b.cfg.Sync, MaxStore: b.cfg.MaxStore,
+		TLSCert: b.cfg.TLS.Cert, TLSKey: b.cfg.TLS.Key,
+		MaxPayload: int32(max(12<<20, min(b.topo.MaxBody+2*subjects.HeaderRoom, 60<<20))), //nolint:gosec // bounded here
+	}, b.log)
+	if err != nil {
+		return fmt.Errorf("start embedded server: %w", err)
+	}
+	b.server = s
+	b.links.url, b.links.base = s.ClientURL(), []nats.Option{s.ConnectOption()}
+	return b.fitVolume(ctx)
+}
+
+// fitVolume keeps the streams' caps within the volume: a full disk freezes a stream for good, a
+// full stream closes the door.
+func (b *Bus) fitVolume(ctx context.Context) error {
+	_, total, err := b.server.Volume()
+	if err != nil {
+		return fmt.Errorf("measure volume of %s: %w", b.cfg.StoreDir, err)
+	}
+	limit := int64(storeShare * float64(total))
+	if b.cfg.MaxStore > 0 {
+		limit = min(limit, b.cfg.MaxStore)
+	}
+	var factor float64
+	if b.topo, factor = fit(b.topo, limit); factor < 1 {
+		b.log.LogAttrs(ctx, slog.LevelWarn, "streams are smaller than configured, to fit the volume",
+			slog.Float64("factor", factor), slog.Int64("limit_bytes", limit))
+	}
+	return nil
+}
+
+// furnish makes the streams of an embedded server and repairs what a machine's death did to them.
+func (b *Bus) furnish(ctx context.Context, control *link) error {
+	changes, err := b.Apply(ctx)
+	if err != nil {
+		return fmt.Errorf("apply topology: %w", err)
+	}
+	for _, c := range changes {
+		b.log.LogAttrs(ctx, slog.LevelInfo, "topology changed", slog.String("kind", c.Kind),
+			slog.String("name", c.Name), slog.String("what", c.What))
+	}
+	// Remote roles must not take over what is done here with more rights.
+	if err := b.put(ctx, subjects.BucketState, stateHousekeeper, []byte(housekeeperEmbedded)); err != nil {
+		return err
+	}
+	if !b.server.Unclean() {
+		return nil
+	}
+	var streams []string
+	for _, p := range order.Priorities {
+		streams = append(streams, subjects.StreamIn(p), subjects.StreamOK(p))
+	}
+	b.log.LogAttrs(ctx, slog.LevelWarn, "machine died: burning sequences", slog.Int("count", upkeep.BurnCount))
+	if err := upkeep.Burn(ctx, control.js, streams, upkeep.BurnCount); err != nil {
+		return fmt.Errorf("burn sequences: %w", err)
+	}
+	return b.server.Settled()
+}
+
+// await opens the control connection, however long the server takes to come up.
+func (b *Bus) await(ctx context.Context) (*link, error) {
+	for n := 0; ; n++ {
+		c, err := b.links.connect(lane{use: useControl})
+		if err == nil {
+			b.links.mu.Lock()
+			b.links.open[lane{use: useControl}] = c
+			b.links.mu.Unlock()
+			return c, nil
+		}
+		if !comesUp(err) {
+			return nil, err
+		}
+		if n%10 == 0 {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "waiting for the bus", slog.Any("error", err))
+		}
+		if !pause(ctx, backoff(n, 100*time.Millisecond, 2*time.Second)) {
+			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// comesUp reports whether waiting may help: the server is not there, rather than refuses us.
+func comesUp(err error) bool {
+	var network net.Error
+	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, io.EOF) || errors.As(err, &network)
+}
+
+const (
+	stateHousekeeper    = "housekeeper"
+	housekeeperEmbedded = "embedded"
+	leaseHousekeeper    = "housekeeper"
+	topologyTick        = 5 * time.Second
+)
+
+// Run keeps house until ctx ends: clock, backlog, the door's state, purging, and the disk guard
+// beside an embedded server. Then it closes the bus, so it must be stopped after everything that
+// uses it. An error before means that the process has to start again.
+func (b *Bus) Run(ctx context.Context) error {
+	defer b.Close()
+	g, gctx := errgroup.WithContext(ctx)
+	part := func(f func(context.Context) error) {
+		g.Go(func() error {
+			if err := f(gctx); err != nil && gctx.Err() == nil {
+				return err
+			}
+			return nil
+		})
+	}
+	part(b.clock.Run)
+	part(b.backlog.Run)
+	part(b.watchDoor)
+	part(b.keepHouse)
+	if b.guard != nil {
+		part(b.guard.Run)
+	} else {
+		part(b.watchTopology)
+	}
+	return g.Wait()
+}
+
+// keepHouse purges while this process holds the lease. Beside an embedded server nobody else does.
+func (b *Bus) keepHouse(ctx context.Context) error {
+	for n := 0; ctx.Err() == nil; n++ {
+		if b.server == nil && b.housekeptElsewhere(ctx) {
+			pause(ctx, topologyTick)
+			continue
+		}
+		err := b.Hold(ctx, leaseHousekeeper, func(ctx context.Context, _ func() bool) error { return b.purge.Run(ctx) })
+		if err != nil && ctx.Err() == nil {
+			b.log.LogAttrs(ctx, slog.LevelWarn, "housekeeping interrupted", slog.Any("error", err))
+		}
+		pause(ctx, backoff(n, 100*time.Millisecond, topologyTick))
+	}
+	return nil
+}
+
+// housekeptElsewhere reports whether a process with an embedded server looks after this bus.
+func (b *Bus) housekeptElsewhere(ctx context.Context) bool {
+	kv, err := b.bucket(ctx, subjects.BucketState)
+	if err != nil {
+		return true // no buckets, no streams: nothing to keep
+	}
+	e, err := kv.Get(ctx, stateHousekeeper)
+	return err == nil && string(e.Value()) == housekeeperEmbedded
+}
+
+// watchTopology notices streams that are missing, or were made after this process started.
+func (b *Bus) watchTopology(ctx context.Context) error {
+	for pause(ctx, topologyTick) {
+		b.checkTopology(ctx)
+	}
+	return nil
+}
+
+func (b *Bus) checkTopology(ctx context.Context) {
+	changes, err := b.Plan(ctx)
+	var lack *string
+	switch {
+	case err != nil:
+		text := err.Error()
+		lack = &text
+	default:
+		for _, c := range changes {
+			if c.What == WhatCreate {
+				text := c.Kind + " " + c.Name + " is missing: run `millrace streams apply`"
+				lack = &text
+				break
+			}
+		}
+	}
+	if was := b.missing.Swap(lack); lack != nil && was == nil && ctx.Err() == nil {
+		b.log.LogAttrs(ctx, slog.LevelWarn, "bus topology is not ready", slog.String("reason", *lack))
+	}
+}
+
+// Close ends the bus without Run, for commands that only ask something. Further calls do nothing.
+func (b *Bus) Close() {
+	b.closing.Do(func() {
+		b.die()
+		b.background.Wait()
+		b.links.close()
+		if b.server != nil {
+			b.server.Shutdown()
+		}
+	})
+}
+
+var errNotConnected = errors.New("bus is not connected")
+
+// Healthy returns nil, or why orders can't be stored now: the server, a connection, the topology,
+// the clock.
+func (b *Bus) Healthy() error {
+	if b.server != nil {
+		if err := b.server.Health(); err != nil {
+			return fmt.Errorf("bus: %w", err)
+		}
+	}
+	for l, c := range b.links.all() {
+		if !c.nc.IsConnected() {
+			return fmt.Errorf("%w: %s", errNotConnected, l)
+		}
+	}
+	if lack := b.missing.Load(); lack != nil {
+		return fmt.Errorf("bus topology: %s", *lack)
+	}
+	if b.server == nil {
+		return b.clock.Ready()
+	}
+	return nil
+}
+
+// Now is the bus clock (CORRECTNESS 18).
+func (b *Bus) Now() time.Time { return b.clock.Now() }
+
+// Monitor returns the embedded server's monitoring endpoints; nil when the bus is elsewhere.
+func (b *Bus) Monitor() http.Handler {
+	if b.server == nil {
+		return nil
+	}
+	return b.server.Monitor()
+}
+
+// Oldest is the age of class p's oldest order on IN that is not done, as sampled while Run runs.
+func (b *Bus) Oldest(p order.Priority) time.Duration { return b.backlog.Oldest(p) }
+
+// DoorClosed reports whether the disk guard, in whichever process, has closed the door, and why.
+func (b *Bus) DoorClosed() (reason string, closed bool) {
+	if r := b.door.Load(); r != nil {
+		return *r, true
+	}
+	return "", false
+}
+
+func (b *Bus) watchDoor(ctx context.Context) error {
+	b.watch(ctx, subjects.BucketState, upkeep.DoorKey, func(e jetstream.KeyValueEntry) {
+		if reason, closed := upkeep.ParseDoor(e.Value()); closed {
+			b.door.Store(&reason)
+			return
+		}
+		b.door.Store(nil)
+	})
+	return nil
+}

@@ -1,0 +1,247 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"millrace/internal/order"
+	"millrace/internal/retry"
+	"millrace/subjects"
+)
+
+const (
+	// DrainTimeout bounds how long a consuming call goes on after its context ended, to finish
+	// what it had begun.
+	DrainTimeout = 5 * time.Second
+	// progressAge is how old a held order gets before the server hears that it is being worked on;
+	// progressTick how often that is checked.
+	progressAge  = subjects.WorkerAckWait / 2
+	progressTick = subjects.WorkerAckWait / 8
+	// room is how many orders of a class wait for a slot inside the process.
+	room = 16
+)
+
+// InHandler is what a worker does with an order in one of the slots. It calls yield between the
+// transactions of an order, which runs more urgent orders that are waiting, on the same goroutine,
+// before it returns. finish, if not nil, runs outside the slot and does the I/O: publishing, records.
+//
+// The error of the handler, else that of finish, is the verdict. nil: the order is done. A
+// *order.Reason: refused, and recorded already. Anything else: delivered again after
+// retry.Delay, or a backoff, without a limit of count.
+type InHandler = func(ctx context.Context, d order.Delivery, yield func()) (finish func(context.Context) error, err error)
+
+// ConsumeIn feeds IN to h in the given number of slots until ctx ends. Selection is
+// weighted-strict: the most urgent class first, but a class that waits gets one turn after 16 of
+// the more urgent. Finishing is bounded per class (1024 orders, 64 MiB), so that a class that can't
+// be published does not hold back another. The context of h and finish ends DrainTimeout after ctx.
+func (b *Bus) ConsumeIn(ctx context.Context, slots int, h InHandler) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(DrainTimeout, stop) })()
+
+	p := &pool{queue: newQueue(room), handle: h, m: b.m, log: b.log}
+	var pullers []*puller
+	for _, class := range order.Priorities {
+		pl, err := b.inPuller(class, p)
+		if err != nil {
+			return err
+		}
+		pullers = append(pullers, pl)
+	}
+	pulls, pullCtx := errgroup.WithContext(ctx)
+	for _, pl := range pullers {
+		pulls.Go(func() error { return pl.run(pullCtx) })
+	}
+	pulls.Go(func() error { return p.progress(pullCtx) })
+	var taken sync.WaitGroup
+	for range max(slots, 1) {
+		taken.Go(func() { p.slot(work) })
+	}
+	<-pullCtx.Done()
+	for _, j := range p.queue.close() {
+		p.handBack(j.msg)
+	}
+	err := pulls.Wait()
+	p.settle(&taken)
+	return err
+}
+
+func (b *Bus) inPuller(class order.Priority, p *pool) (*puller, error) {
+	l, err := b.links.link(lane{useWork, class})
+	if err != nil {
+		return nil, err
+	}
+	stream := subjects.StreamIn(class)
+	return &puller{
+		link: l, stream: stream, durable: subjects.WorkerDurable, stage: stageIn, priority: class,
+		pull: prefetch(class, b.topo.MaxBody+subjects.HeaderRoom),
+		create: func(ctx context.Context) error {
+			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, subjects.WorkerConsumer())
+			return err
+		},
+		each:     func(m jetstream.Msg) { p.receive(class, m) },
+		leftover: p.handBack,
+		m:        b.m, log: b.log,
+	}, nil
+}
+
+// pool runs jobs in slots and settles them.
+type pool struct {
+	queue  *queue
+	handle InHandler
+	m      *metrics
+	log    *slog.Logger
+
+	finishing sync.WaitGroup
+}
+
+// receive decodes a message and queues it; it blocks while the class has no room.
+func (p *pool) receive(class order.Priority, m jetstream.Msg) {
+	p.m.delivered.WithLabelValues(stageIn, class.String()).Inc()
+	if subjects.IsVoid(m.Subject()) {
+		p.answer(m, m.Ack)
+		return
+	}
+	d, err := delivery(m)
+	if err == nil && d.Order.Priority != class {
+		err = fmt.Errorf("%w: class %s", subjects.ErrHeader, d.Order.Priority)
+	}
+	if err != nil {
+		undecodable(p.m, p.log, stageIn, class, m, err)
+		p.answer(m, m.Ack)
+		return
+	}
+	if d.Deliveries > 1 {
+		p.m.redelivered.WithLabelValues(stageIn, class.String()).Inc()
+	}
+	if !p.queue.put(&job{msg: m, delivery: d, since: time.Now()}) {
+		p.handBack(m)
+	}
+}
+
+// slot runs jobs until the queue closes.
+func (p *pool) slot(ctx context.Context) {
+	for {
+		j := p.queue.take()
+		if j == nil {
+			return
+		}
+		p.run(ctx, j)
+	}
+}
+
+// run is one job in its slot. Each nested job is more urgent than the one that yields to it, so
+// the nesting is at most as deep as there are classes.
+func (p *pool) run(ctx context.Context, j *job) {
+	yield := func() {
+		for range favour { // an endless stream of urgent orders must not starve the one begun
+			urgent := p.queue.takeAbove(j.delivery.Order.Priority)
+			if urgent == nil {
+				return
+			}
+			p.m.nested.Inc()
+			p.run(ctx, urgent)
+		}
+	}
+	finish, err := p.handle(ctx, j.delivery, yield)
+	if err != nil || finish == nil {
+		p.verdict(j, err)
+		return
+	}
+	p.finishing.Go(func() { p.verdict(j, finish(ctx)) }) // bounded: j holds its place in the queue until then
+}
+
+// verdict tells the server what became of j.
+func (p *pool) verdict(j *job, err error) {
+	defer p.queue.done(j)
+	class := j.delivery.Order.Priority.String()
+	switch {
+	case err == nil:
+		p.m.verdicts.WithLabelValues(class, "ack").Inc()
+		p.answer(j.msg, j.msg.Ack)
+	case order.AsReason(err) != nil:
+		p.m.verdicts.WithLabelValues(class, "refuse").Inc()
+		p.answer(j.msg, j.msg.Ack) // its record is written; Term would only add an advisory
+	default:
+		p.m.verdicts.WithLabelValues(class, "nak").Inc()
+		d, _ := retry.Delay(err)
+		if d <= 0 {
+			d = backoff(j.delivery.Deliveries-1, 50*time.Millisecond, 5*time.Second)
+		}
+		p.log.LogAttrs(context.Background(), slog.LevelDebug, "order goes back", slog.String("id", j.delivery.Order.ID.String()),
+			slog.Duration("delay", d), slog.Any("error", err))
+		p.answer(j.msg, func() error { return j.msg.NakWithDelay(d) })
+	}
+}
+
+// answer sends an acknowledgement. One that is lost costs a repeat, which its id makes harmless.
+func (p *pool) answer(m jetstream.Msg, send func() error) {
+	if err := send(); err != nil {
+		p.log.LogAttrs(context.Background(), slog.LevelDebug, "acknowledgement not sent",
+			slog.String("subject", m.Subject()), slog.Any("error", err))
+	}
+}
+
+// handBack returns an order that was not begun, so that another process gets it at once.
+func (p *pool) handBack(m jetstream.Msg) { p.answer(m, m.Nak) }
+
+// progress tells the server about orders that take long, so that they are not handed out twice.
+func (p *pool) progress(ctx context.Context) error {
+	for pause(ctx, progressTick) {
+		for _, j := range p.queue.stale(time.Now(), progressAge) {
+			p.answer(j.msg, j.msg.InProgress)
+		}
+		for _, class := range order.Priorities {
+			jobs, bytes := p.queue.load(class)
+			p.m.held.WithLabelValues(class.String()).Set(float64(jobs))
+			p.m.heldBytes.WithLabelValues(class.String()).Set(float64(bytes))
+		}
+	}
+	return nil
+}
+
+// settle waits for what was begun; its context ends after DrainTimeout, so this does.
+func (p *pool) settle(taken *sync.WaitGroup) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var reports sync.WaitGroup
+	reports.Go(func() { _ = p.progress(ctx) })
+	taken.Wait()
+	p.finishing.Wait()
+	cancel()
+	reports.Wait()
+}
+
+// delivery reads a message of IN or OK.
+func delivery(m jetstream.Msg) (order.Delivery, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return order.Delivery{}, err
+	}
+	body := m.Data()
+	o, err := subjects.DecodeOrder(m.Headers(), body)
+	if err != nil {
+		return order.Delivery{}, err
+	}
+	return order.Delivery{
+		Order: o, Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
+		Deliveries: int(meta.NumDelivered), Size: len(body), //nolint:gosec // counts
+	}, nil
+}
+
+// undecodable says once, loudly, that a message can't be read: it names no acceptance, so there is
+// nobody to account for, and handing it out again can't help.
+func undecodable(ms *metrics, log *slog.Logger, stage string, p order.Priority, m jetstream.Msg, cause error) {
+	ms.undecodable.WithLabelValues(stage, p.String()).Inc()
+	attrs := []slog.Attr{slog.String("subject", m.Subject()), slog.Any("error", cause)}
+	if meta, err := m.Metadata(); err == nil {
+		attrs = append(attrs, slog.String("stream", meta.Stream), slog.Uint64("sequence", meta.Sequence.Stream))
+	}
+	log.LogAttrs(context.Background(), slog.LevelError, "message can't be read and is taken off its stream", attrs...)
+}

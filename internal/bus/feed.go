@@ -1,0 +1,322 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/internal/order"
+	"millrace/subjects"
+)
+
+// Feed is one target's side of the OK streams: a durable consumer for each class. Whoever holds
+// the target's lease opens it, then receives each class in a goroutine of its own.
+type Feed struct {
+	bus         *Bus
+	target      string
+	durable     string
+	fingerprint string
+	classes     [len(order.Priorities) + 1]feedClass
+}
+
+// feedClass is what a feed knows about one of its consumers.
+type feedClass struct {
+	// next is the stream sequence that is expected to arrive next; zero: not known. It belongs to
+	// the goroutine in Receive; Open sets it before.
+	next uint64
+
+	mu     sync.Mutex
+	stream jetstream.Stream
+	ack    ackSubject
+}
+
+// Feed returns the feed of a target. fingerprint stands for the target's URL: one name, one URL.
+func (b *Bus) Feed(target, fingerprint string) *Feed {
+	f := &Feed{bus: b, target: target, durable: subjects.TargetDurable(target), fingerprint: fingerprint}
+	for _, p := range order.Priorities {
+		f.classes[p].ack = ackSubject{before: "$JS.ACK." + subjects.StreamOK(p) + "." + f.durable + "."}
+	}
+	return f
+}
+
+// Open makes the target's consumers if they are missing, starting at what may still be delivered
+// (CORRECTNESS 17), checks that they are this target's, and starts each over at its first
+// unacknowledged order: what an earlier owner took and did not record comes again (CORRECTNESS 12).
+// The error wraps order.ErrFingerprint when the consumers belong to another URL.
+func (f *Feed) Open(ctx context.Context) error {
+	for _, p := range order.Priorities {
+		if err := f.open(ctx, p); err != nil {
+			return fmt.Errorf("open feed of %s: %w", f.target, err)
+		}
+	}
+	return nil
+}
+
+func (f *Feed) open(ctx context.Context, p order.Priority) error {
+	l, err := f.bus.links.link(lane{useFeed, p})
+	if err != nil {
+		return err
+	}
+	stream := subjects.StreamOK(p)
+	c, err := l.js.Consumer(ctx, stream, f.durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if err = f.create(ctx, l, p); err == nil {
+			c, err = l.js.Consumer(ctx, stream, f.durable)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("consumer of %s: %w", stream, err)
+	}
+	meta := c.CachedInfo().Config.Metadata
+	if got := meta[subjects.MetaFingerprint]; got != f.fingerprint {
+		return fmt.Errorf("consumer of %s: %w", stream, order.ErrFingerprint)
+	}
+	if err := checkSchema("consumer "+f.durable, meta); err != nil {
+		return err
+	}
+	reset, err := l.js.ResetConsumer(ctx, stream, f.durable)
+	if err != nil {
+		return fmt.Errorf("reset consumer of %s: %w", stream, err)
+	}
+	f.classes[p].next = reset.ConsumerInfo.Delivered.Stream + 1
+	return nil
+}
+
+func (f *Feed) create(ctx context.Context, l *link, p order.Priority) error {
+	cfg := subjects.TargetConsumer(f.target, f.fingerprint, f.bus.Now(), f.bus.topo.MaxAge)
+	_, err := l.js.CreateConsumer(ctx, subjects.StreamOK(p), cfg)
+	return err
+}
+
+// Receive hands class p's orders to h, one by one in the order of the stream, until ctx ends. h
+// may block: then no more are fetched. What got lost between server and client is read again by
+// sequence at once, because the server would repeat it only after its deadline. Repeats of
+// unacknowledged orders do occur.
+func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error {
+	l, err := f.bus.links.link(lane{useFeed, p})
+	if err != nil {
+		return fmt.Errorf("receive for %s: %w", f.target, err)
+	}
+	r := &receiver{feed: f, class: p, handle: h}
+	pl := &puller{
+		link: l, stream: subjects.StreamOK(p), durable: f.durable, stage: stageOK, priority: p,
+		pull:   prefetch(p, f.bus.topo.MaxBody+subjects.HeaderRoom),
+		create: func(ctx context.Context) error { return f.create(ctx, l, p) },
+		each:   func(m jetstream.Msg) { r.take(ctx, m) },
+		idle:   r.idle,
+		m:      f.bus.m, log: f.bus.log,
+	}
+	return pl.run(ctx)
+}
+
+// Ack tells the server that the order at this sequence is accounted for. It does not wait; a lost
+// ack brings the order back after a restart, when the ledger says that it is done.
+func (f *Feed) Ack(p order.Priority, sequence uint64) error {
+	l, err := f.bus.links.link(lane{useFeed, p})
+	if err != nil {
+		return fmt.Errorf("ack %d for %s: %w", sequence, f.target, err)
+	}
+	c := &f.classes[p]
+	c.mu.Lock()
+	subject := c.ack.of(sequence)
+	c.mu.Unlock()
+	if err := l.nc.Publish(subject, nil); err != nil {
+		return fmt.Errorf("ack %d for %s: %w", sequence, f.target, err)
+	}
+	return nil
+}
+
+// Body reads the order at this sequence of class p again.
+func (f *Feed) Body(ctx context.Context, p order.Priority, sequence uint64) (order.Delivery, error) {
+	s, err := f.stream(ctx, p)
+	if err != nil {
+		return order.Delivery{}, fmt.Errorf("read order %d for %s: %w", sequence, f.target, err)
+	}
+	raw, err := s.GetMsg(ctx, sequence)
+	if err != nil {
+		return order.Delivery{}, fmt.Errorf("read order %d for %s: %w", sequence, f.target, err)
+	}
+	return reread(raw)
+}
+
+// Remove deletes the consumers of a target that is no longer configured; that they are gone
+// already is fine.
+func (f *Feed) Remove(ctx context.Context) error {
+	var errs []error
+	for _, p := range order.Priorities {
+		l, err := f.bus.links.link(lane{useFeed, p})
+		if err == nil {
+			err = l.js.DeleteConsumer(ctx, subjects.StreamOK(p), f.durable)
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			errs = append(errs, fmt.Errorf("remove feed of %s: %w", f.target, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stream returns the handle for direct gets, opening it once.
+func (f *Feed) stream(ctx context.Context, p order.Priority) (jetstream.Stream, error) {
+	c := &f.classes[p]
+	c.mu.Lock()
+	s := c.stream
+	c.mu.Unlock()
+	if s != nil {
+		return s, nil
+	}
+	l, err := f.bus.links.link(lane{useFeed, p})
+	if err != nil {
+		return nil, err
+	}
+	if s, err = l.js.Stream(ctx, subjects.StreamOK(p)); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.stream = s
+	c.mu.Unlock()
+	return s, nil
+}
+
+// receiver is one Receive: it belongs to one goroutine.
+type receiver struct {
+	feed   *Feed
+	class  order.Priority
+	handle func(order.Delivery)
+}
+
+// take hands out a message, after those before it that never arrived.
+func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
+	f, c := r.feed, &r.feed.classes[r.class]
+	f.bus.m.delivered.WithLabelValues(stageOK, r.class.String()).Inc()
+	c.mu.Lock()
+	c.ack.learn(m.Reply())
+	c.mu.Unlock()
+	meta, err := m.Metadata()
+	if err != nil {
+		undecodable(f.bus.m, f.bus.log, stageOK, r.class, m, err)
+		return
+	}
+	seq := meta.Sequence.Stream
+	if c.next != 0 && seq > c.next {
+		r.repair(ctx, seq)
+	}
+	c.next = max(c.next, seq+1)
+	if meta.NumDelivered > 1 {
+		f.bus.m.redelivered.WithLabelValues(stageOK, r.class.String()).Inc()
+	}
+	if subjects.IsVoid(m.Subject()) {
+		_ = f.Ack(r.class, seq) // lost: comes again and is acked then
+		return
+	}
+	d, err := delivery(m)
+	if err != nil {
+		undecodable(f.bus.m, f.bus.log, stageOK, r.class, m, err)
+		_ = f.Ack(r.class, seq)
+		return
+	}
+	r.handle(d)
+}
+
+// idle learns from the consumer's state what the server believes to have delivered.
+func (r *receiver) idle(ctx context.Context, info *jetstream.ConsumerInfo) {
+	if c := &r.feed.classes[r.class]; c.next != 0 && info.Delivered.Stream >= c.next {
+		r.repair(ctx, info.Delivered.Stream+1)
+	}
+}
+
+// repair reads what lies between the next expected sequence and until, and hands it out.
+func (r *receiver) repair(ctx context.Context, until uint64) {
+	f, c := r.feed, &r.feed.classes[r.class]
+	for n := 0; c.next < until && ctx.Err() == nil; {
+		raw, err := r.following(ctx, c.next)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			c.next = until
+			return
+		case err != nil:
+			f.bus.log.LogAttrs(ctx, slog.LevelWarn, "lost orders can't be read again", slog.String("target", f.target),
+				slog.String("stream", subjects.StreamOK(r.class)), slog.Uint64("sequence", c.next), slog.Any("error", err))
+			pause(ctx, backoff(n, 20*time.Millisecond, time.Second))
+			n++
+			continue
+		case raw.Sequence >= until:
+			c.next = until
+			return
+		}
+		n, c.next = 0, raw.Sequence+1
+		f.bus.m.repaired.Inc()
+		if subjects.IsVoid(raw.Subject) {
+			_ = f.Ack(r.class, raw.Sequence)
+			continue
+		}
+		d, err := reread(raw)
+		if err != nil {
+			f.bus.m.undecodable.WithLabelValues(stageOK, r.class.String()).Inc()
+			f.bus.log.LogAttrs(ctx, slog.LevelError, "message can't be read and is taken off its stream",
+				slog.String("stream", subjects.StreamOK(r.class)), slog.Uint64("sequence", raw.Sequence), slog.Any("error", err))
+			_ = f.Ack(r.class, raw.Sequence)
+			continue
+		}
+		r.handle(d)
+	}
+}
+
+// following returns the first message at or after a sequence.
+func (r *receiver) following(ctx context.Context, seq uint64) (*jetstream.RawStreamMsg, error) {
+	s, err := r.feed.stream(ctx, r.class)
+	if err != nil {
+		return nil, err
+	}
+	return s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject("orders.ok.*."+r.class.String()+".*"))
+}
+
+// reread makes a delivery of a message that was read by its sequence.
+func reread(raw *jetstream.RawStreamMsg) (order.Delivery, error) {
+	o, err := subjects.DecodeOrder(raw.Header, raw.Data)
+	if err != nil {
+		return order.Delivery{}, err
+	}
+	return order.Delivery{
+		Order: o, Sequence: raw.Sequence, StoredAt: raw.Time, Deliveries: 1, Size: len(raw.Data),
+	}, nil
+}
+
+// ackSubject builds the subject on which the server hears an acknowledgement. Of the numbers in it
+// only the stream sequence counts for explicit acks, so nothing is kept per order.
+type ackSubject struct{ before, after string }
+
+// ackNumbers are the numbers in an ack subject: delivery count, stream and consumer sequence, time,
+// pending.
+const ackNumbers = 5
+
+// learn takes the frame of the subject from a message's reply, which has a domain in front and a
+// token behind in newer forms.
+func (a *ackSubject) learn(reply string) {
+	if strings.HasPrefix(reply, a.before) && a.after == "" {
+		return
+	}
+	tokens := strings.Split(reply, ".")
+	frame := 4 // $JS.ACK.stream.consumer
+	if len(tokens) > 9 {
+		frame = 6 // $JS.ACK.domain.account.stream.consumer
+	}
+	if len(tokens) < frame+ackNumbers {
+		return
+	}
+	a.before = strings.Join(tokens[:frame], ".") + "."
+	if rest := tokens[frame+ackNumbers:]; len(rest) > 0 {
+		a.after = "." + strings.Join(rest, ".")
+	}
+}
+
+func (a *ackSubject) of(sequence uint64) string {
+	s := strconv.FormatUint(sequence, 10)
+	return a.before + "1." + s + "." + s + ".0.0" + a.after
+}

@@ -1,0 +1,207 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/internal/order"
+)
+
+const (
+	// silence is how long nothing may arrive while messages wait before the consumer is opened
+	// again; suspicion is the second look that a busy neighbour's consumer gets first.
+	silence   = 2 * time.Second
+	suspicion = 500 * time.Millisecond
+	// heartbeat is the server's sign of life on an idle pull; expiry how long a pull stands.
+	heartbeat = time.Second
+	expiry    = 10 * time.Second
+	// returnWait is how long a stopping puller collects what is on its way to it.
+	returnWait = 500 * time.Millisecond
+)
+
+// puller hands out one durable consumer's messages for as long as it runs, whatever happens to the
+// server, the connection or the consumer. It is used by one goroutine.
+type puller struct {
+	link     *link
+	stream   string
+	durable  string
+	stage    string
+	priority order.Priority
+	pull     []jetstream.PullMessagesOpt
+	// create makes the consumer when it is gone.
+	create func(ctx context.Context) error
+	// each gets every message, in order; it may block, which is the backpressure.
+	each func(m jetstream.Msg)
+	// idle, if set, hears the consumer's state when nothing arrived for a while and after each
+	// opening.
+	idle func(ctx context.Context, info *jetstream.ConsumerInfo)
+	// leftover, if set, gets what arrived but was not handed out when ctx ended.
+	leftover func(m jetstream.Msg)
+
+	m   *metrics
+	log *slog.Logger
+
+	suspect uint64 // consumer sequence at the first look, plus one; zero: no suspicion
+}
+
+// prefetch returns how much of a class may wait in this process. High is taken eagerly; the rest
+// sparingly, as what waits here can't be worked on elsewhere. The byte limit is three of the
+// largest messages: a limit below one delivers nothing at all.
+func prefetch(p order.Priority, maxMessage int64) []jetstream.PullMessagesOpt {
+	opts := []jetstream.PullMessagesOpt{
+		jetstream.PullExpiry(expiry), jetstream.PullHeartbeat(heartbeat),
+	}
+	switch p {
+	case order.PriorityHigh:
+		return append(opts, jetstream.PullMaxMessages(256))
+	case order.PriorityMedium:
+		return append(opts, jetstream.PullMaxMessagesWithBytesLimit(32, int(3*maxMessage)))
+	default:
+		return append(opts, jetstream.PullMaxMessagesWithBytesLimit(16, int(3*maxMessage)))
+	}
+}
+
+// run hands out messages until ctx ends.
+func (p *puller) run(ctx context.Context) error {
+	for n := 0; ctx.Err() == nil; {
+		served, reason, err := p.session(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		p.m.reopened.WithLabelValues(p.stage, p.priority.String(), reason).Inc()
+		p.log.LogAttrs(ctx, slog.LevelWarn, "consumer opened again", slog.String("stream", p.stream),
+			slog.String("consumer", p.durable), slog.String("reason", reason), slog.Any("error", err))
+		if served {
+			n = 0
+		}
+		pause(ctx, backoff(n, 20*time.Millisecond, time.Second))
+		n++
+	}
+	return nil
+}
+
+// session opens the consumer once and reads it until it has to be opened again; served says
+// whether it handed out anything.
+func (p *puller) session(ctx context.Context) (served bool, reason string, err error) {
+	c, err := p.open(ctx)
+	if err != nil {
+		return false, reopenMissing, err
+	}
+	it, err := c.Messages(p.pull...)
+	if err != nil {
+		return false, reopenClosed, err
+	}
+	defer p.finish(ctx, it)
+	defer context.AfterFunc(ctx, it.Drain)() // wakes Next
+	p.suspect = 0
+	connected := p.link.reconnects()
+	wait := silence
+	for {
+		// What the server had on its way when the connection broke is gone, and the iterator's
+		// own accounting of what is on its way is void: a fresh one, at once.
+		if now := p.link.reconnects(); now != connected {
+			return served, reopenReconnect, nil
+		}
+		msg, err := it.Next(jetstream.NextMaxWait(wait))
+		switch {
+		case ctx.Err() != nil:
+			if err == nil && p.leftover != nil {
+				p.leftover(msg)
+			}
+			return served, reopenClosed, ctx.Err()
+		case err == nil:
+			p.suspect, wait, served = 0, silence, true
+			p.each(msg)
+		case errors.Is(err, nats.ErrTimeout):
+			silent, missing := p.look(ctx, c)
+			if missing {
+				return served, reopenMissing, jetstream.ErrConsumerNotFound
+			}
+			if silent {
+				return served, reopenSilent, nil
+			}
+			if wait = silence; p.suspect != 0 {
+				wait = suspicion
+			}
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			// The iterator pulls again by itself; if that does not help, look will tell.
+		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
+			return served, reopenMissing, err
+		default:
+			return served, reopenClosed, err
+		}
+	}
+}
+
+// open looks the consumer up and makes it if it is gone.
+func (p *puller) open(ctx context.Context) (jetstream.Consumer, error) {
+	c, err := p.link.js.Consumer(ctx, p.stream, p.durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) && p.create != nil {
+		if err = p.create(ctx); err == nil {
+			c, err = p.link.js.Consumer(ctx, p.stream, p.durable)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open consumer %s of %s: %w", p.durable, p.stream, err)
+	}
+	if p.idle != nil {
+		p.idle(ctx, c.CachedInfo())
+	}
+	return c, nil
+}
+
+// look asks for the consumer's state after nothing arrived for a while. The consumer is silent
+// when messages wait and none went to anybody, this process or another, between two looks.
+func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missing bool) {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return false, errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
+	}
+	p.m.pending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumPending))
+	p.m.ackPending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumAckPending))
+	if p.idle != nil {
+		p.idle(ctx, info)
+	}
+	if info.NumPending == 0 {
+		p.suspect = 0
+		return false, false
+	}
+	before := p.suspect
+	p.suspect = info.Delivered.Consumer + 1
+	return before == p.suspect, false
+}
+
+// finish closes the iterator. When the work ends, what has arrived already is handed to leftover,
+// which gives it back; otherwise it would wait for its acknowledgement to run out.
+func (p *puller) finish(ctx context.Context, it jetstream.MessagesContext) {
+	if ctx.Err() == nil {
+		p.empty(it, p.each)
+		return
+	}
+	if p.leftover != nil {
+		p.empty(it, p.leftover)
+		return
+	}
+	it.Stop()
+}
+
+func (p *puller) empty(it jetstream.MessagesContext, f func(jetstream.Msg)) {
+	it.Drain()
+	for {
+		msg, err := it.Next(jetstream.NextMaxWait(returnWait))
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue
+		}
+		if err != nil {
+			it.Stop()
+			return
+		}
+		f(msg)
+	}
+}
