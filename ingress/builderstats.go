@@ -37,12 +37,12 @@ func (s *Server) builderStats(r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", errStats, err)
 		}
-		signer, ok := statsSigner(key.String())
+		name := key.String() // key is a view that ReadValue overwrites
 		value, err := dec.ReadValue()
 		if err != nil {
 			return fmt.Errorf("%w: %w", errStats, err)
 		}
-		s.credit(signer, ok, value)
+		s.credit(name, value)
 	}
 	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '}' {
 		return errStats
@@ -52,9 +52,10 @@ func (s *Server) builderStats(r io.Reader) error {
 
 // credit gives one element to its entity. Signers that this door does not know are remembered,
 // within the cache's bound, so that their next order is classified by it.
-func (s *Server) credit(signer common.Address, known bool, value jsontext.Value) { //nolint:revive // from the caller's parse
+func (s *Server) credit(name string, value jsontext.Value) {
 	var in wireStats
-	if !known || value.Kind() != '{' || json.Unmarshal(value, &in) != nil || !in.sane() {
+	signer, ok := statsSigner(name)
+	if !ok || value.Kind() != '{' || json.Unmarshal(value, &in) != nil || !in.sane() {
 		s.metrics.stats["malformed"].Inc()
 		return
 	}

@@ -185,26 +185,26 @@ func (s *Server) unstored(q *request, c *call) {
 // settle waits for the verdict on a stored order.
 func (s *Server) settle(ctx context.Context, q *request, c *call) {
 	if !c.duplicate {
-		v, _ := s.verdictBy(c, c.deadline)
+		v := s.verdictBy(c, c.deadline)
 		s.land(q, c, refusal(v.Reason)) // no verdict: stored, and that is what success means
 		return
 	}
 	s.verdictBy(c, time.Time{}) // it went to the ingress that stored the order
 	reason := s.sharedRefusal(ctx, q, c)
 	if reason != nil {
-		q.memory.outcomes.Set(c.order.ID, reason)
+		_, _ = q.memory.outcomes.Set(c.order.ID, reason)
 	}
 	s.land(q, c, refusal(reason))
 }
 
-// verdictBy waits for c's verdict until the deadline and ends the waiting; zero only ends it.
-func (s *Server) verdictBy(c *call, deadline time.Time) (v order.Verdict, ok bool) {
-	if c.waiter == nil {
-		return v, false
+// verdictBy waits for c's verdict until the deadline and ends the waiting; zero only ends it. The
+// zero verdict has no reason either: none came.
+func (s *Server) verdictBy(c *call, deadline time.Time) (v order.Verdict) {
+	if c.waiter != nil {
+		v, _ = s.waiters.wait(c.order.Accept, c.waiter, deadline)
+		c.waiter = nil
 	}
-	v, ok = s.waiters.wait(c.order.Accept, c.waiter, deadline)
-	c.waiter = nil
-	return v, ok
+	return v
 }
 
 // sharedRefusal looks for the refusal of an order that another process, or an earlier life of this
@@ -234,7 +234,7 @@ func (s *Server) sharedRefusal(ctx context.Context, q *request, c *call) *order.
 func (s *Server) land(q *request, c *call, err error) {
 	if err == nil {
 		// A refusal that came meanwhile stays.
-		q.memory.outcomes.SetIfAbsent(c.order.ID, nil)
+		_, _ = q.memory.outcomes.SetIfAbsent(c.order.ID, nil)
 	}
 	s.flights.land(c.flight, err)
 	c.err, c.flight, c.lead = err, nil, false
@@ -252,7 +252,7 @@ func refusal(r *order.Reason) error {
 func (s *Server) verdict(v order.Verdict) {
 	if v.Reason != nil {
 		m := s.memory.Load()
-		m.outcomes.Set(v.ID, v.Reason)
+		_, _ = m.outcomes.Set(v.ID, v.Reason)
 		if e, ok := m.entities.GetIfPresent(v.Signer); ok && blames(v.Reason.Code) {
 			e.invalid(v.Accept.Received())
 		}

@@ -15,6 +15,7 @@ import (
 // certificate is the key pair that the order listener shows; it is replaced when its files change.
 type certificate struct {
 	current atomic.Pointer[tls.Certificate]
+	failing atomic.Bool // the last poll could not read the files
 
 	mu   sync.Mutex
 	read [sha256.Size]byte // digest of what was loaded or refused last
@@ -66,20 +67,20 @@ func (c *certificate) config() *tls.Config {
 func (s *Server) watchCertificate(ctx context.Context) {
 	tick := time.NewTicker(certificatePoll)
 	defer tick.Stop()
-	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		failing = s.refreshCertificate(ctx, failing)
+		s.refreshCertificate(ctx)
 	}
 }
 
-// refreshCertificate logs changes of state only: failed is whether the last attempt failed.
-func (s *Server) refreshCertificate(ctx context.Context, failed bool) (failing bool) { //nolint:revive // a state
+// refreshCertificate logs changes of state only.
+func (s *Server) refreshCertificate(ctx context.Context) {
 	changed, err := s.certificate.refresh(s.policy.Load().TLS)
+	failed := s.certificate.failing.Swap(err != nil)
 	switch {
 	case err != nil && !failed:
 		s.metrics.reloads["failed"].Inc()
@@ -88,5 +89,4 @@ func (s *Server) refreshCertificate(ctx context.Context, failed bool) (failing b
 		s.metrics.reloads["ok"].Inc()
 		s.log.LogAttrs(ctx, slog.LevelInfo, "certificate reloaded")
 	}
-	return err != nil
 }

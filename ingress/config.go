@@ -122,22 +122,18 @@ func DefaultConfig() Config {
 // Validate reports every fault of c, joined; each wraps ErrConfig.
 func (c *Config) Validate() error {
 	_, proxies := c.proxies()
-	return errors.Join(
+	faults := []error{
 		address("listen", c.Listen),
 		optionalAddress("builder_listen", c.BuilderListen),
+		proxies,
 		atLeast("max_body", c.MaxBody, 1<<10),
+		atLeast("inflight_bytes", c.InflightBytes, 4*c.MaxBody),
 		atLeast("max_batch", c.MaxBatch, 1),
 		atLeast("verdict_wait", c.VerdictWait, 0),
-		check(c.Dialect == DialectV1 || c.Dialect == DialectV2, "dialect must be v1 or v2"),
-		check((c.TLS.Cert == "") == (c.TLS.Key == ""), "tls.cert and tls.key go together"),
-		check(!c.RateLimit.Enabled || c.RateLimit.Window > 0 && c.RateLimit.Count > 0, "rate_limit.window and rate_limit.count must be positive"),
 		atLeast("shed_age.high", c.ShedAge.High, 0),
 		atLeast("shed_age.medium", c.ShedAge.Medium, 0),
 		atLeast("shed_age.low", c.ShedAge.Low, 0),
-		check(c.IPRate.Count >= 0 && (c.IPRate.Count == 0 || c.IPRate.Window > 0), "ip_rate.count must not be negative and needs a window"),
-		check(c.IPBytes == 0 || c.IPBytes >= c.MaxBody, "ip_bytes must be 0 or at least max_body"),
-		proxies,
-		check(c.InflightBytes >= 4*c.MaxBody, "inflight_bytes must be at least four times max_body"),
+		atLeast("ip_rate.count", c.IPRate.Count, 0),
 		atLeast("max_connections", c.MaxConnections, 1),
 		atLeast("body_timeout", c.BodyTimeout, time.Millisecond),
 		atLeast("min_body_rate", c.MinBodyRate, 1),
@@ -148,8 +144,26 @@ func (c *Config) Validate() error {
 		atLeast("publish_timeout", c.PublishTimeout, time.Millisecond),
 		atLeast("drain_delay", c.DrainDelay, 0),
 		atLeast("drain_timeout", c.DrainTimeout, 0),
-		check(c.Orders.MaxAge > 0 && c.Orders.MaxTxs > 0, "orders.max_age and orders.max_txs must be positive"),
-	)
+		atLeast("orders.max_age", c.Orders.MaxAge, time.Millisecond),
+		atLeast("orders.max_txs", c.Orders.MaxTxs, 1),
+	}
+	if c.Dialect != DialectV1 && c.Dialect != DialectV2 {
+		faults = append(faults, fmt.Errorf("%w: dialect must be v1 or v2", ErrConfig))
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		faults = append(faults, fmt.Errorf("%w: tls.cert and tls.key go together", ErrConfig))
+	}
+	if c.RateLimit.Enabled {
+		faults = append(faults,
+			atLeast("rate_limit.window", c.RateLimit.Window, time.Millisecond), atLeast("rate_limit.count", c.RateLimit.Count, 1))
+	}
+	if c.IPRate.Count > 0 {
+		faults = append(faults, atLeast("ip_rate.window", c.IPRate.Window, time.Millisecond))
+	}
+	if c.IPBytes != 0 {
+		faults = append(faults, atLeast("ip_bytes", c.IPBytes, c.MaxBody))
+	}
+	return errors.Join(faults...)
 }
 
 // proxies parses the trusted networks; a plain address is a network of one.
@@ -168,13 +182,6 @@ func (c *Config) proxies() ([]netip.Prefix, error) {
 		nets = append(nets, p.Masked())
 	}
 	return nets, errors.Join(faults...)
-}
-
-func check(ok bool, text string) error { //nolint:revive // a predicate's result, not a switch
-	if ok {
-		return nil
-	}
-	return fmt.Errorf("%w: %s", ErrConfig, text)
 }
 
 func atLeast[N int | int64 | time.Duration](key string, n, low N) error {

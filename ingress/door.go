@@ -82,8 +82,8 @@ func (s *Server) end(q *request) {
 
 // recovered turns a panic into an internal error: one order must not take the process down.
 func (s *Server) recovered(w http.ResponseWriter, q *request) {
-	if v := recover(); v != nil { //nolint:revive // called by defer in serve
-		s.log.LogAttrs(context.Background(), slog.LevelError, "panic in the order door",
+	if v := recover(); v != nil {
+		s.log.Error("panic in the order door",
 			slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		s.refuse(w, q, deny(deniedInternal, ""))
 	}
@@ -172,11 +172,10 @@ func (s *Server) admit(ctx context.Context, q *request) error {
 			st = e.standing(q.from, q.received)
 		}
 	}
-	cancel := mayCancel(q.body.data)
-	if shed && st.score >= order.ScoreLow && !cancel {
+	if shed && st.score >= order.ScoreLow && !mayCancel(q.body.data) {
 		return deny(deniedShed, "low orders are refused while workers are behind")
 	}
-	return s.gate.enter(ctx, rankOf(st, cancel), q.policy.GateWait)
+	return s.gate.enter(ctx, rankOf(st, q.body.data), q.policy.GateWait)
 }
 
 // authenticate recovers the signer and charges its rate.

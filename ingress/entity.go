@@ -108,17 +108,17 @@ const (
 
 // rankOf orders requests for the CPU by what their claimed signer is worth: known good ones first,
 // the longest known foremost, so that no number of new signers gets ahead of an old one; then
-// those never seen, by arrival; then known bad ones.
-func rankOf(st standing, mayCancel bool) rank { //nolint:revive // a property of the request
+// those never seen, by arrival; then known bad ones. Within a class, what can be a cancel goes first.
+func rankOf(st standing, body []byte) rank {
 	class, since := uint64(rankUnknown), uint64(0)
 	switch {
 	case st.score >= order.ScoreNotHigh:
 		class = rankBad
 	case !st.known.IsZero():
-		class, since = rankGood, uint64(st.known.UnixMicro()) //nolint:gosec // after 1970
+		class, since = rankGood, uint64(st.known.UnixMicro())
 	}
 	r := class<<rankClass | since&(rankBulk-1)
-	if !mayCancel {
+	if !mayCancel(body) {
 		r |= rankBulk
 	}
 	return rank(r)

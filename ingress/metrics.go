@@ -105,7 +105,7 @@ func (m *metrics) orders(f promauto.Factory) {
 }
 
 func outcomes(f promauto.Factory, name, help string, values ...string) map[string]prometheus.Counter {
-	v := f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"outcome"}) //nolint:promlinter // the callers name constants
+	v := f.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"outcome"})
 	m := make(map[string]prometheus.Counter, len(values))
 	for _, value := range values {
 		m[value] = v.WithLabelValues(value)

@@ -34,7 +34,7 @@ type nonceState struct {
 func (n *nonceState) next(now time.Time) uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	next := uint64(now.UnixMicro()) //nolint:gosec // after 1970
+	next := uint64(now.UnixMicro())
 	if n.last != math.MaxUint64 {
 		next = max(next, n.last+1)
 	} else {

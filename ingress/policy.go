@@ -33,9 +33,8 @@ func (p *policy) fixed(next Config) (Config, []string) {
 	var changed []string
 	keepKey(&changed, "listen", p.Listen, &next.Listen)
 	keepKey(&changed, "builder_listen", p.BuilderListen, &next.BuilderListen)
-	keepKey(&changed, "tls", (p.TLS == TLS{}), ptr(next.TLS == TLS{}))
-	if (p.TLS == TLS{}) != (next.TLS == TLS{}) {
-		next.TLS = p.TLS
+	if (p.TLS == TLS{}) != (next.TLS == TLS{}) { // on or off; other files are fine
+		keepKey(&changed, "tls", p.TLS, &next.TLS)
 	}
 	keepKey(&changed, "max_connections", p.MaxConnections, &next.MaxConnections)
 	keepKey(&changed, "inflight_bytes", p.InflightBytes, &next.InflightBytes)
@@ -46,8 +45,6 @@ func (p *policy) fixed(next Config) (Config, []string) {
 	keepKey(&changed, "orders.max_age", p.Orders.MaxAge, &next.Orders.MaxAge)
 	return next, changed
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // keepKey puts old back into next, and notes the key when they differ.
 func keepKey[T comparable](changed *[]string, key string, old T, next *T) {

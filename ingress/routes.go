@@ -58,8 +58,7 @@ func plainError(err error, c echo.Context) {
 		return
 	}
 	status := http.StatusInternalServerError
-	var he *echo.HTTPError
-	if errors.As(err, &he) {
+	if he, ok := errors.AsType[*echo.HTTPError](err); ok {
 		status = he.Code
 	}
 	_ = c.NoContent(status) // the client went away

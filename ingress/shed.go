@@ -2,7 +2,6 @@ package ingress
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -40,21 +39,20 @@ func (s *shedder) refuses(p order.Priority, ages ShedAge) bool {
 			age = s.backlog.Oldest(c)
 		}
 		over := limit > 0 && age > limit
-		s.note(c, over, age)
+		if s.over[c].Load() != over && s.over[c].CompareAndSwap(!over, over) {
+			s.note(c, age, limit)
+		}
 		shed = shed || over
 	}
 	return shed
 }
 
-// note logs each change of a class, not each order.
-func (s *shedder) note(c order.Priority, over bool, age time.Duration) { //nolint:revive // a state, not a switch
-	if s.over[c].Load() == over || !s.over[c].CompareAndSwap(!over, over) {
+// note logs a change of a class; single orders are counted, not logged.
+func (s *shedder) note(c order.Priority, age, limit time.Duration) {
+	attrs := []any{slog.String("priority", c.String()), slog.Duration("oldest", age), slog.Duration("limit", limit)}
+	if age > limit {
+		s.log.Warn("shedding started", attrs...)
 		return
 	}
-	attrs := []slog.Attr{slog.String("priority", c.String()), slog.Duration("oldest", age)}
-	if over {
-		s.log.LogAttrs(context.Background(), slog.LevelWarn, "shedding started", attrs...)
-		return
-	}
-	s.log.LogAttrs(context.Background(), slog.LevelInfo, "shedding ended", attrs...)
+	s.log.Info("shedding ended", attrs...)
 }

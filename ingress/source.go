@@ -3,6 +3,7 @@ package ingress
 import (
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -92,8 +93,7 @@ func client(r *http.Request, trusted []netip.Prefix) netip.Addr {
 
 // forwardedFor walks the chain from its end, where our own proxies wrote.
 func forwardedFor(lines []string, addr netip.Addr, trusted []netip.Prefix) netip.Addr {
-	for i := len(lines) - 1; i >= 0; i-- {
-		rest := lines[i]
+	for _, rest := range slices.Backward(lines) {
 		for rest != "" {
 			entry := rest
 			if cut := strings.LastIndexByte(rest, ','); cut >= 0 {
