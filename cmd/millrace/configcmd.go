@@ -11,29 +11,27 @@ import (
 
 // configCmd checks and documents configurations.
 type configCmd struct {
-	Check     checkCmd     `cmd:"" help:"Check a configuration as millrace node would, and print it with the source of each value. Secrets are masked."`
+	Check     checkCmd     `cmd:"" help:"Check a configuration as a command would that runs a role, and print it with the source of each value. Secrets are masked."`
 	Reference referenceCmd `cmd:"" help:"Print the reference of all configuration keys as Markdown."`
 }
 
 // checkCmd prints the effective configuration.
 type checkCmd struct {
 	settings `embed:""`
-	JSON     bool `name:"json" help:"Print JSON."`
+	For      string `name:"for" default:"node" enum:"node,ingress,worker,egress,bus" help:"Command for which the configuration is meant."`
+	JSON     bool   `name:"json" help:"Print JSON."`
 }
 
 // Run validates and prints.
 func (c *checkCmd) Run(a *app) error {
-	c.Keys.complete()
-	if err := c.Keys.validate(roleNode); err != nil {
-		return usage(err)
-	}
-	if _, err := c.Keys.needsStub(); err != nil {
+	r := map[string]role{"node": roleNode, "ingress": roleIngress, "worker": roleWorkers, "egress": roleEgress, "bus": roleBus}[c.For]
+	set := a.parsed.effective() // as given, before the role's own defaults
+	if err := c.Keys.fit(r); err != nil {
 		return usage(err)
 	}
 	for _, name := range a.parsed.resolver.Warnings() {
 		fmt.Fprintf(a.stderr, "warning: %s is set but can't be honoured yet\n", name)
 	}
-	set := a.parsed.effective()
 	if c.JSON {
 		e := json.NewEncoder(a.stdout)
 		e.SetIndent("", "  ")

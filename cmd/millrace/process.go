@@ -82,8 +82,8 @@ func (a *app) serve(ctx context.Context, r role) error {
 	return nil
 }
 
-// build dials the bus and makes every part. Nothing of what it makes runs yet but the bus's
-// connections, which it closes again when a later part can't be made.
+// build dials the bus and makes every part. Nothing of it runs yet but the bus, which
+// is closed again when a later part can't be made.
 func (p *process) build(ctx context.Context) (err error) {
 	p.bus, err = bus.Dial(ctx, p.cfg.NATS, p.cfg.topology(), p.part("bus"), p.reg)
 	if err != nil {
@@ -91,9 +91,7 @@ func (p *process) build(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			stopped, cancel := context.WithCancel(ctx)
-			cancel()
-			_ = p.bus.Run(stopped) // only to close it; err is what matters
+			p.bus.Close()
 		}
 	}()
 	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildAdmin} {

@@ -17,14 +17,19 @@ import (
 	"millrace/internal/config"
 )
 
+// pinned are the keys of reloadable sections that need a restart all the same: they size what is
+// made once, and ingress.max_body the streams.
+func pinned() []string {
+	return []string{
+		"ingress.listen", "ingress.builder_listen", "ingress.max_body", "ingress.max_connections", "ingress.inflight_bytes",
+		"ingress.body_timeout", "ingress.gate_queue", "ingress.cpu_slots", "ingress.max_entities",
+	}
+}
+
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
-	if slices.Contains([]string{"log.level", "builders"}, key) {
-		return true
-	}
-	return slices.ContainsFunc([]string{
-		"builder.", "ingress.rate_limit.", "ingress.shed_age.", "ingress.ip_rate.",
-	}, func(prefix string) bool { return strings.HasPrefix(key, prefix) })
+	section, _, _ := strings.Cut(key, ".")
+	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) || key == "log.level"
 }
 
 // watch reloads on SIGHUP and when the configuration file changes, until ctx ends. A file system
@@ -69,25 +74,41 @@ func (p *process) reload(ctx context.Context) error {
 		p.log.LogAttrs(ctx, slog.LevelError, "reload refused, the earlier configuration stays in force", slog.Any("error", err))
 		return fmt.Errorf("%w: %w", errReload, err)
 	}
-	after := next.effective()
-	changed := config.Changed(p.inForce, after)
-	pinned := slices.DeleteFunc(slices.Clone(changed), reloadable)
-	applied := slices.DeleteFunc(changed, func(k string) bool { return !reloadable(k) })
 	if err := p.apply(&next.settings.Keys); err != nil {
 		p.log.LogAttrs(ctx, slog.LevelError, "reload refused, the earlier configuration stays in force", slog.Any("error", err))
 		return fmt.Errorf("%w: %w", errReload, err)
 	}
-	for i, s := range after { // what needs a restart is not in force, and named again next time
-		if slices.Contains(pinned, s.Key) {
-			after[i] = p.inForce[slices.IndexFunc(p.inForce, func(o config.Setting) bool { return o.Key == s.Key })]
-		}
-	}
-	p.inForce = after
-	if len(pinned) > 0 {
-		p.log.LogAttrs(ctx, slog.LevelWarn, "changed keys need a restart", slog.Any("keys", pinned))
+	applied, waiting := p.account(next.effective())
+	if len(waiting) > 0 {
+		p.log.LogAttrs(ctx, slog.LevelWarn, "changed keys need a restart", slog.Any("keys", waiting))
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "reloaded", slog.Any("keys", applied))
 	return nil
+}
+
+// account notes what is in force after a reload, and returns the changed keys by whether they are.
+// Those that are not are named again at the next reload, until a restart.
+func (p *process) account(after []config.Setting) (applied, waiting []string) {
+	switched := p.tlsSwitched(after)
+	for _, key := range config.Changed(p.inForce, after) {
+		if reloadable(key) && !(switched && strings.HasPrefix(key, "ingress.tls.")) {
+			applied = append(applied, key)
+			continue
+		}
+		waiting = append(waiting, key)
+		is := func(s config.Setting) bool { return s.Key == key }
+		after[slices.IndexFunc(after, is)] = p.inForce[slices.IndexFunc(p.inForce, is)]
+	}
+	p.inForce = after
+	return applied, waiting
+}
+
+// tlsSwitched reports whether TLS goes on or off, which needs a restart; other files do not.
+func (p *process) tlsSwitched(after []config.Setting) bool {
+	on := func(settings []config.Setting) bool {
+		return slices.ContainsFunc(settings, func(s config.Setting) bool { return s.Key == "ingress.tls.cert" && s.Value != "" })
+	}
+	return on(p.inForce) != on(after)
 }
 
 // apply hands the new configuration to the parts that can take it, the one that can refuse first.
@@ -98,7 +119,8 @@ func (p *process) apply(cfg *Config) error {
 		}
 	}
 	if p.door != nil {
-		// What needs a restart is named by reload, from the same configuration.
+		cfg.Ingress.MaxBody, cfg.Ingress.Orders = p.cfg.Ingress.MaxBody, p.cfg.Ingress.Orders
+		// What needs a restart is named by account.
 		if err := p.door.Reload(cfg.Ingress); err != nil && !errors.Is(err, ingress.ErrNeedsRestart) {
 			return err
 		}

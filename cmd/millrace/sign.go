@@ -8,9 +8,9 @@ import (
 	"os"
 	"strings"
 
-	"github.com/ethereum/go-ethereum/accounts"
-	"github.com/ethereum/go-ethereum/common/hexutil"
 	"github.com/ethereum/go-ethereum/crypto"
+
+	"millrace/internal/order"
 )
 
 const signatureHeader = "X-Flashbots-Signature"
@@ -39,7 +39,7 @@ func (c *signCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	header, err := sign(key, body)
+	header, err := order.Sign(key, body)
 	if err != nil {
 		return err
 	}
@@ -71,15 +71,4 @@ func (c *signCmd) body(stdin io.Reader) ([]byte, error) {
 		return os.ReadFile(c.File)
 	}
 	return io.ReadAll(stdin)
-}
-
-// sign returns the header's value: EIP-191 over the hex of the body's keccak.
-func sign(key *ecdsa.PrivateKey, body []byte) (string, error) {
-	digest := accounts.TextHash([]byte(hexutil.Encode(crypto.Keccak256(body))))
-	sig, err := crypto.Sign(digest, key)
-	if err != nil {
-		return "", fmt.Errorf("sign: %w", err)
-	}
-	sig[64] += 27
-	return crypto.PubkeyToAddress(key.PublicKey).Hex() + ":" + hexutil.Encode(sig), nil
 }

@@ -52,10 +52,9 @@ func (a *app) topology(ctx context.Context, cfg *Config, f func(*bus.Bus, contex
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
+	defer b.Close()
 	changes, err := f(b, ctx)
-	stopped, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := errors.Join(err, b.Run(stopped)); err != nil { // Run closes the connections
+	if err != nil {
 		return err
 	}
 	if len(changes) == 0 {

@@ -1,0 +1,16 @@
+// Package e2e shows on the running binary what the project promises: real processes, real
+// connections, real kills. Its tests have the build tag e2e and run on Linux, because they watch
+// processes through /proc; `make e2e` runs them with one kill of each kind, `make soak` with ten and
+// with the long outages.
+//
+// Environment:
+//
+//   - MILLRACE_BIN: the binary; built from this module when not set.
+//   - MILLRACE_E2E_ROUNDS: kills of each kind, default 1.
+//   - MILLRACE_E2E_SOAK: when set, the outages last as long as they do in the promise, and ratios
+//     of latencies are assertions instead of figures in the log.
+//   - MILLRACE_E2E_REPORT: file to which each figure is appended.
+//
+// Every test owns its processes, ports and directories, and prints the ends of their logs when it
+// fails.
+package e2e
