@@ -3,7 +3,7 @@ package embedded_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"millrace/internal/natstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
