@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"millrace/internal/ledger"
@@ -298,5 +299,5 @@ func cut(s string) string {
 	if len(s) <= textSize {
 		return s
 	}
-	return string(append([]byte(nil), s[:textSize]...))
+	return strings.ToValidUTF8(strings.Clone(s[:textSize]), "")
 }
