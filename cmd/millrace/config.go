@@ -112,11 +112,14 @@ func (c *Config) validate(r role) error {
 	if r.has(roleIngress) {
 		errs = append(errs, c.Ingress.Validate())
 	}
+	if r.has(roleIngress) || r.has(roleEgress) { // the door asks whether builders are ready
+		errs = append(errs, c.Builder.Validate())
+	}
 	if r.has(roleWorkers) {
 		errs = append(errs, c.Worker.Validate())
 	}
 	if r.has(roleEgress) {
-		errs = append(errs, c.Egress.Validate(), c.Builder.Validate())
+		errs = append(errs, c.Egress.Validate())
 	}
 	if c.Runtime.GOGC < 10 || c.Runtime.MemoryLimit < 0 {
 		errs = append(errs, errors.New("runtime.gogc must be at least 10 and runtime.memory_limit not negative"))

@@ -90,9 +90,13 @@ func (p *process) build(ctx context.Context) (err error) {
 		return fmt.Errorf("bus: %w", err)
 	}
 	defer func() {
-		if err != nil {
-			p.bus.Close()
+		if err == nil {
+			return
 		}
+		if p.delivery != nil && p.delivery.stub != nil {
+			p.delivery.stub.close()
+		}
+		p.bus.Close()
 	}()
 	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildAdmin} {
 		if err = make(); err != nil {

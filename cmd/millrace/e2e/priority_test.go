@@ -1,0 +1,112 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/loadtest"
+)
+
+// high is a steady flow of orders of the first class.
+func high(rate float64, d time.Duration) loadtest.Flow {
+	return loadtest.Flow{
+		Name: "high", Rate: rate, Duration: d, Connections: 32, Spacing: loadtest.SpacingPoisson, Preload: uint64(rate * d.Seconds()),
+		Corpus: loadtest.CorpusConfig{Mix: loadtest.Mix{{Shape: loadtest.ShapeTransaction, Weight: 1}, {Shape: loadtest.ShapeReverting, Weight: 1}}},
+	}
+}
+
+// measure runs flows and returns their reports.
+func (p *pipeline) measure(t *testing.T, flows ...loadtest.Flow) []loadtest.FlowReport {
+	t.Helper()
+	pids := p.pids()
+	var names []string
+	for _, f := range flows {
+		names = append(names, f.Name)
+	}
+	l := p.startLoad(t, flows...)
+	before, err := loadtest.ReadUsage(pids)
+	require.NoError(t, err)
+	l.wait(t)
+	elapsed := time.Since(l.started)
+	after, err := loadtest.ReadUsage(pids)
+	require.NoError(t, err)
+	p.verify(t, l, 90*time.Second, 0)
+	rep := loadtest.Summarize(names, l.journal.Results(), p.sink.Receipts())
+	cpu := after.CPU - before.CPU
+	for _, f := range rep.Flows {
+		report(t, "%s: sent %d (%.0f/s) answers %v; answer p50 %d p99 %d µs; wire p50 %d p99 %d µs; CPU of millrace %.0f %% of the machine",
+			f.Name, f.Sent, f.Rate, f.Answers, f.Answer.P50, f.Answer.P99, f.Wire.P50, f.Wire.P99,
+			100*cpu.Seconds()/elapsed.Seconds()/float64(runtime.NumCPU()))
+	}
+	for _, r := range l.journal.Results() {
+		if r.Answer == loadtest.AnswerShed {
+			require.True(t, r.RetryAfter, "a refused order is told when to come back")
+		}
+	}
+	return rep.Flows
+}
+
+func ratio(a, b int64) float64 { return float64(a) / float64(max(b, 1)) }
+
+// (i) One slot for validation, full of large low orders: high ones pass.
+func TestPriorityWithWorkerSlotsAsTheBottleneck(t *testing.T) {
+	d := short(6*time.Second, 20*time.Second)
+	p := startNode(t, "--worker.concurrency=1")
+	quiet := p.measure(t, high(100, d))[0]
+	low := loadtest.Flow{
+		Name: "low", Rate: 100, Duration: d, Connections: 64, Preload: 600,
+		Corpus: loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobBundle)},
+	}
+	both := p.measure(t, high(100, d), low)
+	p50, p99 := ratio(both[0].Wire.P50, quiet.Wire.P50), ratio(both[0].Wire.P99, quiet.Wire.P99)
+	report(t, "priority (i): high wire p50 x%.2f, p99 x%.2f of unloaded (promise 1.5 and 5); low accepted %d", p50, p99, both[1].Answers["accepted"])
+	require.Equal(t, both[0].Sent, both[0].Answers["accepted"], "no high order is refused")
+	require.Positive(t, both[1].Wire.Count, "low orders progress")
+	if soak() {
+		require.LessOrEqual(t, p50, 1.5)
+		require.LessOrEqual(t, p99, 5.0)
+	}
+}
+
+// (ii) Low orders at three times what the machine can do.
+func TestPriorityWithTheCPUSaturatedByLowOrders(t *testing.T) {
+	d := short(6*time.Second, 20*time.Second)
+	p := startNode(t, "--ingress.ip_rate.count=0", "--ingress.ip_bytes=0", "--orders.max_age=10s")
+	cheap := loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobTransaction), Signers: 1000, FirstSigner: 100}
+	capacity := p.measure(t, loadtest.Flow{Name: "capacity", Connections: 64, Duration: 3 * time.Second, Preload: 20_000, Corpus: cheap})[0]
+	rate := 3 * float64(capacity.Answers["accepted"]) / 3
+	low := loadtest.Flow{
+		Name: "low", Rate: rate, Duration: d, Connections: 512, Preload: uint64(min(rate*d.Seconds(), 150_000)), Timeout: 30 * time.Second, Corpus: cheap,
+	}
+	both := p.measure(t, high(50, d), low)
+	report(t, "priority (ii): capacity %.0f/s, low offered %.0f/s, refused %d; high answer p99 %.1f ms, wire p99 %.1f ms (promise 25), refused %d",
+		capacity.Rate, rate, both[1].Answers["shed"], float64(both[0].Answer.P99)/1000, float64(both[0].Wire.P99)/1000, both[0].Sent-both[0].Answers["accepted"])
+	require.Equal(t, both[0].Sent, both[0].Answers["accepted"], "no high order is refused")
+	if soak() {
+		require.LessOrEqual(t, both[0].Wire.P99, int64(25_000))
+		require.Positive(t, both[1].Answers["shed"])
+	}
+}
+
+// (iii) A builder of 50 ms whose slots are full of low orders.
+func TestPriorityWithASlowBuilder(t *testing.T) {
+	d := short(6*time.Second, 20*time.Second)
+	p := startNode(t, "--orders.max_age=12s")
+	const service = 50 * time.Millisecond
+	p.sink.SetServiceTime(service)
+	low := loadtest.Flow{
+		Name: "low", Rate: 900, Duration: d, Connections: 64, Preload: uint64(900 * d.Seconds()),
+		Corpus: loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobTransaction), Signers: 200, FirstSigner: 100},
+	}
+	both := p.measure(t, high(50, d), low)
+	report(t, "priority (iii): high wire p99 %.1f ms with a builder of 50 ms (promise: 100 to its answer); low delivered %d", float64(both[0].Wire.P99)/1000, both[1].Wire.Count)
+	require.Equal(t, both[0].Sent, both[0].Answers["accepted"], "no high order is refused")
+	if soak() {
+		require.LessOrEqual(t, both[0].Wire.P99, (2 * service).Microseconds())
+	}
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"millrace/egress"
+	"millrace/egress/builder"
+)
+
+// stubName is the stub's target name, and its fingerprint: its port is another one at each start,
+// but it stays the same target.
+const stubName = "stub"
+
+// stub is the built-in builder of a node without builders, on a loopback port of its own.
+type stub struct {
+	listener net.Listener
+	builder  *builder.Stub
+}
+
+func newStub(log *slog.Logger) (*stub, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("stub builder: %w", err)
+	}
+	return &stub{listener: l, builder: builder.NewStub(log)}, nil
+}
+
+func (s *stub) addr() string { return s.listener.Addr().String() }
+
+func (s *stub) close() { s.listener.Close() }
+
+// destination is the stub as a target.
+func (s *stub) destination(signer *builder.Signer, clock builder.Clock, inFlight int) (egress.Destination, error) {
+	t := builder.Config{Builder: builder.Short{URL: "http://" + s.addr()}}.Targets()[0]
+	t.Name = stubName
+	b, err := builder.New(t, nil, signer, clock, inFlight)
+	if err != nil {
+		return egress.Destination{}, fmt.Errorf("stub builder: %w", err)
+	}
+	return egress.Destination{Name: stubName, Fingerprint: stubName, Sender: b}, nil
+}
+
+// Run takes orders until ctx ends.
+func (s *stub) Run(ctx context.Context) error { return s.builder.Serve(ctx, s.listener) }
