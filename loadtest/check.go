@@ -89,7 +89,7 @@ type fate struct {
 }
 
 // Check holds results, receipts and ledger records of one run against each other. Orders of other
-// runs are left out; the caller waits until the pipeline has settled (see Settled).
+// runs are left out; the caller waits until the pipeline has settled (see Trial.Settle).
 func Check(sent []Result, receipts []Receipt, records []Record, want Expect) *Verification {
 	v := &Verification{Outcomes: map[string]int{}, Breaks: map[Break]int{}, Examples: map[Break][]string{}}
 	fates := gather(v, sent, receipts, records)

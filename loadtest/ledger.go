@@ -26,6 +26,9 @@ type Record struct {
 	Ambiguous bool           `json:"ambiguous"`
 	Repeat    bool           `json:"repeat"`
 	Of        string         `json:"of"`
+	Priority  string         `json:"priority"`
+	Received  time.Time      `json:"received_at"`
+	Done      time.Time      `json:"done_at"`
 }
 
 // FetchLedger reads every terminal record stored since a time from an admin listener.

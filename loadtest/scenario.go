@@ -50,9 +50,13 @@ func Run(ctx context.Context, s Scenario) (*Report, error) {
 		return nil, err
 	}
 	elapsed := time.Since(started)
-	v, receipts, err := s.settle(ctx, journal, started)
-	if err != nil {
-		return nil, err
+	var v *Verification
+	var receipts []Receipt
+	if s.Sink != nil {
+		t := Trial{Journal: journal, Sink: s.Sink, Admin: s.Admin, Since: started, Expect: s.Expect}
+		if v, receipts, err = t.Settle(ctx, s.Settle); err != nil {
+			return nil, err
+		}
 	}
 	after, err := ReadUsage(s.PIDs)
 	if err != nil {
@@ -94,23 +98,30 @@ func (s Scenario) names() []string {
 	return names
 }
 
-// settle checks until nothing is missing any more or the time is up; the last verdict counts.
-func (s Scenario) settle(ctx context.Context, j *Journal, since time.Time) (*Verification, []Receipt, error) {
-	if s.Sink == nil {
-		return nil, nil, nil
-	}
-	want := s.Expect
-	want.NoLedger = want.NoLedger || s.Admin == ""
-	end := time.Now().Add(s.Settle)
+// Trial is what a verdict needs: who was told what, who got what, and where the records are.
+type Trial struct {
+	Journal *Journal
+	Sink    *Sink
+	Admin   string    // base URL of the admin listener; empty: by receipts alone
+	Since   time.Time // when the first order was sent
+	Expect  Expect
+}
+
+// Settle checks until nothing is missing any more or patience is over; the last verdict counts. The
+// error says that the ledger could not be read.
+func (t Trial) Settle(ctx context.Context, patience time.Duration) (*Verification, []Receipt, error) {
+	want := t.Expect
+	want.NoLedger = want.NoLedger || t.Admin == ""
+	end := time.Now().Add(patience)
 	for {
 		var records []Record
 		var err error
 		if !want.NoLedger {
 			// The ledger is on the bus's clock, which may be behind ours by what readiness allows.
-			records, err = FetchLedger(ctx, s.Admin, since.Add(-time.Second))
+			records, err = FetchLedger(ctx, t.Admin, t.Since.Add(-time.Second))
 		}
-		receipts := s.Sink.Receipts()
-		v := Check(j.Results(), receipts, records, want)
+		receipts := t.Sink.Receipts()
+		v := Check(t.Journal.Results(), receipts, records, want)
 		settled := err == nil && v.Breaks[BreakLost] == 0 && v.Breaks[BreakNotRecorded] == 0 && v.Breaks[BreakNoReceipt] == 0
 		if settled || time.Now().After(end) {
 			return v, receipts, err

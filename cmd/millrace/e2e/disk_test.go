@@ -111,7 +111,10 @@ func TestAFullVolumeClosesTheDoorAndNothingElse(t *testing.T) {
 	eventually(t, 10*time.Second, metricIs(p.bus, "millrace_bus_door_closed", 1), "the door closes at 90 %%")
 	o := orderOf(t, loadtest.ShapeBundle)
 	var r reply
-	eventually(t, 5*time.Second, func() bool { r = send(t, p.doors[0], o.Header, o.Body); return r.status == http.StatusServiceUnavailable }, "orders are refused with 503")
+	eventually(t, 5*time.Second, func() bool {
+		r = send(t, p.doors[0], o.Header, o.Body)
+		return r.status == http.StatusServiceUnavailable
+	}, "orders are refused with 503")
 	require.NotEmpty(t, r.header.Get("Retry-After"))
 	status, why := get(p.bus.admin + "/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, status, "not ready while the door is closed: %s", why)
