@@ -5,7 +5,6 @@ package natstest
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -57,27 +56,27 @@ func Config(change func(*embedded.Config)) Option { return func(s *Server) { cha
 // Log hands the server's log to log instead of dropping it.
 func Log(log *slog.Logger) Option { return func(s *Server) { s.log = log } }
 
-// Start starts a server and stops it when t ends.
-func Start(t testing.TB, opts ...Option) *Server {
-	t.Helper()
-	s := &Server{log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+// Start starts a server and stops it when tb ends.
+func Start(tb testing.TB, opts ...Option) *Server {
+	tb.Helper()
+	s := &Server{log: slog.New(slog.DiscardHandler)}
 	for _, o := range opts {
 		o(s)
 	}
 	if s.cfg.StoreDir == "" {
-		s.cfg.StoreDir = filepath.Join(t.TempDir(), "nats")
+		s.cfg.StoreDir = filepath.Join(tb.TempDir(), "nats")
 	}
-	s.start(t)
-	t.Cleanup(func() { s.Shutdown() })
+	s.start(tb)
+	tb.Cleanup(func() { s.Shutdown() })
 	return s
 }
 
-func (s *Server) start(t testing.TB) {
-	t.Helper()
+func (s *Server) start(tb testing.TB) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
 	srv, err := embedded.Start(ctx, s.cfg, s.log)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	s.Server = srv
 	s.current.Store(srv)
 }
@@ -85,23 +84,23 @@ func (s *Server) start(t testing.TB) {
 // Settings returns what the server is started with.
 func (s *Server) Settings() embedded.Config { return s.cfg }
 
-// Connect returns a connection of this process, closed when t ends. It reconnects by itself after a
+// Connect returns a connection of this process, closed when tb ends. It reconnects by itself after a
 // restart, quickly and for ever.
-func (s *Server) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
-	t.Helper()
+func (s *Server) Connect(tb testing.TB, opts ...nats.Option) *nats.Conn {
+	tb.Helper()
 	nc, err := nats.Connect(s.ClientURL(), append([]nats.Option{
 		s.ConnectOption(), nats.MaxReconnects(-1), nats.ReconnectWait(10 * time.Millisecond), nats.ReconnectJitter(0, 0),
 	}, opts...)...)
-	require.NoError(t, err)
-	t.Cleanup(nc.Close)
+	require.NoError(tb, err)
+	tb.Cleanup(nc.Close)
 	return nc
 }
 
 // JetStream returns a JetStream context on a connection of its own.
-func (s *Server) JetStream(t testing.TB) jetstream.JetStream {
-	t.Helper()
-	js, err := jetstream.New(s.Connect(t))
-	require.NoError(t, err)
+func (s *Server) JetStream(tb testing.TB) jetstream.JetStream {
+	tb.Helper()
+	js, err := jetstream.New(s.Connect(tb))
+	require.NoError(tb, err)
 	return js
 }
 
@@ -129,51 +128,51 @@ func (s *Server) Stop() {
 }
 
 // Restart stops the server cleanly and starts it on the same store.
-func (s *Server) Restart(t testing.TB) {
-	t.Helper()
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
 	s.Stop()
-	s.start(t)
+	s.start(tb)
 }
 
 // Kill starts the server again on the files as they are now, as after kill -9: whatever it would
 // have written while it stops is not there.
-func (s *Server) Kill(t testing.TB) {
-	t.Helper()
-	s.Rollback(t, s.Snapshot(t))
+func (s *Server) Kill(tb testing.TB) {
+	tb.Helper()
+	s.Rollback(tb, s.Snapshot(tb))
 }
 
 // Snapshot copies the store's files as they are now, page cache included.
-func (s *Server) Snapshot(t testing.TB) string {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "snapshot")
-	copyTree(t, s.cfg.StoreDir, dir)
+func (s *Server) Snapshot(tb testing.TB) string {
+	tb.Helper()
+	dir := filepath.Join(tb.TempDir(), "snapshot")
+	copyTree(tb, s.cfg.StoreDir, dir)
 	return dir
 }
 
 // Rollback stops the server and starts it again on the files of a snapshot, as after the death of a
 // machine that had not written the rest. The snapshot is used up.
-func (s *Server) Rollback(t testing.TB, snapshot string) {
-	t.Helper()
+func (s *Server) Rollback(tb testing.TB, snapshot string) {
+	tb.Helper()
 	s.Stop()
-	require.NoError(t, os.RemoveAll(s.cfg.StoreDir))
-	require.NoError(t, os.Rename(snapshot, s.cfg.StoreDir))
-	s.start(t)
+	require.NoError(tb, os.RemoveAll(s.cfg.StoreDir))
+	require.NoError(tb, os.Rename(snapshot, s.cfg.StoreDir))
+	s.start(tb)
 }
 
 // RollbackStream is Rollback for one stream of the global account: the others keep what they have, as
 // when the machine died between writing the one and the other.
-func (s *Server) RollbackStream(t testing.TB, snapshot, stream string) {
-	t.Helper()
+func (s *Server) RollbackStream(tb testing.TB, snapshot, stream string) {
+	tb.Helper()
 	s.Stop()
 	dir := filepath.Join("jetstream", "$G", "streams", stream)
-	require.NoError(t, os.RemoveAll(filepath.Join(s.cfg.StoreDir, dir)))
-	copyTree(t, filepath.Join(snapshot, dir), filepath.Join(s.cfg.StoreDir, dir))
-	s.start(t)
+	require.NoError(tb, os.RemoveAll(filepath.Join(s.cfg.StoreDir, dir)))
+	copyTree(tb, filepath.Join(snapshot, dir), filepath.Join(s.cfg.StoreDir, dir))
+	s.start(tb)
 }
 
 // copyTree copies a directory that is being written to: files that vanish meanwhile are left out.
-func copyTree(t testing.TB, from, to string) {
-	t.Helper()
+func copyTree(tb testing.TB, from, to string) {
+	tb.Helper()
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if os.IsNotExist(err) {
 			return nil
@@ -197,5 +196,5 @@ func copyTree(t testing.TB, from, to string) {
 		}
 		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 }

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"os"
 	"strings"
 
@@ -19,6 +20,5 @@ func flushVolume(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return unix.Syncfs(int(d.Fd()))
+	return errors.Join(unix.Syncfs(int(d.Fd())), d.Close())
 }

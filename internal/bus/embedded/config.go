@@ -93,5 +93,5 @@ func splitListen(addr string) (host string, port int, err error) {
 	if n == 0 {
 		return host, server.RANDOM_PORT, nil
 	}
-	return host, int(n), nil //nolint:gosec // sixteen bits
+	return host, int(n), nil
 }

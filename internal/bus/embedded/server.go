@@ -44,7 +44,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, log: log, lock: f}
 	if err := s.start(ctx); err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return s, nil
@@ -218,7 +218,7 @@ func (s *Server) Shutdown() {
 			s.log.LogAttrs(context.Background(), slog.LevelWarn, "clean mark not written",
 				slog.String("store_dir", s.cfg.StoreDir), slog.Any("error", err))
 		}
-		s.lock.Close()
+		_ = s.lock.Close() // gives the directory back
 	})
 }
 

@@ -51,8 +51,8 @@ func burn(ctx context.Context, js jetstream.JetStream, name string, n int) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	target := stream.CachedInfo().State.LastSeq + uint64(max(n, 0)) //nolint:gosec // not negative
-	for last := target - uint64(max(n, 0)); last < target; {        //nolint:gosec // as above
+	target := stream.CachedInfo().State.LastSeq + uint64(max(n, 0))
+	for last := target - uint64(max(n, 0)); last < target; {
 		if err := publishVoid(ctx, js, subject, target-last); err != nil {
 			return err
 		}
