@@ -61,8 +61,9 @@ func (r *Rules) ChainID() uint64 { return r.config.ChainID.Uint64() }
 // sender. Every error is a *Reason. kind says whether it stands alone or in a bundle (a bundle's
 // blob transaction must bring its sidecar).
 //
-// A sidecar is verified, about 1 ms a blob on one core and some 100 ms once per process for the
-// trusted setup; everything else costs tens of microseconds.
+// A sidecar's proofs are verified: about 1.5 ms a blob for EIP-4844's, 14 ms a transaction for
+// EIP-7594's, and some 100 ms once per process for the trusted setup. Everything else costs about
+// 60 µs, most of it the recovery.
 func (r *Rules) Check(raw []byte, kind Kind, now time.Time) (TxInfo, error) {
 	tx := new(types.Transaction)
 	if err := tx.UnmarshalBinary(raw); err != nil {
