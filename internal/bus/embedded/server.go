@@ -29,7 +29,8 @@ type Server struct {
 }
 
 // Start runs a server on cfg.StoreDir and returns when it is healthy: streams recovered, listener
-// open. A large store that was not stopped cleanly takes a while to recover; ctx bounds the wait.
+// open. A large store that was not stopped cleanly takes a while to recover, which is not
+// interrupted; ctx bounds the wait for health after it.
 // Errors: ErrLocked, and whatever the server could not do.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
