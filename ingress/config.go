@@ -63,7 +63,8 @@ type IPRate struct {
 	Count  int           `name:"count" help:"Requests that one source address may send per window; 0 is unlimited." default:"10000"`
 }
 
-// Orders are the values of the orders.* keys that the door needs. cmd sets them.
+// Orders are the values of the orders.* keys that the door needs. cmd sets them; zero is the
+// default.
 type Orders struct {
 	MaxAge time.Duration // orders.max_age: longest life of an order, and the duplicate window
 	MaxTxs int           // orders.max_txs
@@ -144,8 +145,8 @@ func (c *Config) Validate() error {
 		atLeast("publish_timeout", c.PublishTimeout, time.Millisecond),
 		atLeast("drain_delay", c.DrainDelay, 0),
 		atLeast("drain_timeout", c.DrainTimeout, 0),
-		atLeast("orders.max_age", c.Orders.MaxAge, time.Millisecond),
-		atLeast("orders.max_txs", c.Orders.MaxTxs, 1),
+		atLeast("orders.max_age", c.Orders.MaxAge, 0),
+		atLeast("orders.max_txs", c.Orders.MaxTxs, 0),
 	}
 	if c.Dialect != DialectV1 && c.Dialect != DialectV2 {
 		faults = append(faults, fmt.Errorf("%w: dialect must be v1 or v2", ErrConfig))

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 )
@@ -16,6 +17,9 @@ func newPolicy(cfg Config) (*policy, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	orders := DefaultConfig().Orders
+	cfg.Orders.MaxAge = cmp.Or(cfg.Orders.MaxAge, orders.MaxAge)
+	cfg.Orders.MaxTxs = cmp.Or(cfg.Orders.MaxTxs, orders.MaxTxs)
 	trusted, err := cfg.proxies()
 	if err != nil {
 		return nil, err
@@ -30,6 +34,7 @@ func newPolicy(cfg Config) (*policy, error) {
 // fixed returns next with all that can't change while running as in p, and the names of the keys
 // for which that made a difference.
 func (p *policy) fixed(next Config) (Config, []string) {
+	next.Orders.MaxAge = cmp.Or(next.Orders.MaxAge, DefaultConfig().Orders.MaxAge)
 	var changed []string
 	keepKey(&changed, "listen", p.Listen, &next.Listen)
 	keepKey(&changed, "builder_listen", p.BuilderListen, &next.BuilderListen)
