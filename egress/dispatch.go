@@ -142,6 +142,7 @@ func (l *loop) start(sending context.Context, it *item, how probing) {
 			l.claims[k] = it
 		}
 	}
+	it.repeat = l.mayRepeat(it)
 	body := it.body
 	l.drop(it)
 	it.tries++

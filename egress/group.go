@@ -1,11 +1,5 @@
 package egress
 
-import (
-	"slices"
-
-	"millrace/internal/ledger"
-)
-
 // group is the replacement state of one (origin, signer, key): at most one of its orders is on the
 // wire, and of those that wait only the one with the highest nonce may be next.
 type group struct {
@@ -59,21 +53,21 @@ func (l *loop) promote(g *group) {
 	}
 }
 
-// supersede ends what waits in g at or below f: the target has something newer, or may have it.
-func (l *loop) supersede(g *group, f floor) {
+// supersede ends what waits in g at or below its floor: the target has something newer, or may have.
+func (l *loop) supersede(g *group, now micros) {
+	f, ok := l.mem.floor(g.key, now)
+	if !ok {
+		return
+	}
 	var late []*item
 	for _, it := range g.waiting.items {
 		if it.nonce <= f.nonce {
 			late = append(late, it)
 		}
 	}
-	slices.SortFunc(late, func(a, b *item) int { return int(a.sequence) - int(b.sequence) }) //nolint:gosec // sequences stay far below 2^63
 	for _, it := range late {
-		it.of = f.accept
-		if it.id == f.id {
-			l.end(it, ledger.Duplicate)
-		} else {
-			l.end(it, ledger.Superseded)
+		if it.state != stateDone { // not ended with one of the others
+			l.foretold(it, now)
 		}
 	}
 }

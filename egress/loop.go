@@ -60,6 +60,11 @@ type loop struct {
 	onWire    int
 	health    health
 
+	// inherited has the copies of what was stored before the start: another copy of them may be a
+	// repeat, too. heir: there was an owner before.
+	inherited recall[copyKey, struct{}]
+	heir      bool
+
 	settling bool
 	settleAt micros
 	fresh    [classes]bool // received something stored after the start
@@ -91,8 +96,10 @@ func newLoop(t *target, valid func() bool) *loop {
 		timers:  newTimers(),
 		groups:  map[groupKey]*group{},
 		claims:  map[copyKey]*item{},
-		results: make(chan sent, t.cfg.InFlight+2*classes),
-		stage:   stageServing,
+
+		inherited: newRecall[copyKey, struct{}](micros(t.cfg.MaxAge.Microseconds())),
+		results:   make(chan sent, t.cfg.InFlight+2*classes),
+		stage:     stageServing,
 	}
 	l.recorder.init()
 	for _, p := range order.Priorities {
@@ -210,6 +217,7 @@ func (l *loop) pause(now micros) time.Duration {
 // tick does what is due: retries, expiry, the end of settling, forgetting.
 func (l *loop) tick(now micros) {
 	l.mem.turn(now)
+	l.inherited.turn(now)
 	for it := l.timers.top(); it != nil && it.wake() <= now; it = l.timers.top() {
 		if it.deadline <= now {
 			l.expire(it, now)
@@ -241,7 +249,7 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 			return nil, err
 		}
 	}
-	if storedAt < l.startedAt {
+	if storedAt <= l.startedAt {
 		l.settleAt = now + settlePause
 	} else {
 		l.fresh[p] = true
@@ -253,7 +261,11 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 	l.highest[p] = max(l.highest[p], d.Sequence)
 	it := newItem(d, l.mem.origin(d.Order.Origin))
 	it.priority = p
-	it.repeat = storedAt < l.startedAt
+	if storedAt <= l.startedAt {
+		it.repeat, l.heir = true, true
+		l.inherited.put(idKey(it.id, it.origin), struct{}{})
+		l.inherited.put(keyKey(it.key, it.origin), struct{}{})
+	}
 	it.body = d.Order
 	l.cached += int64(it.size)
 	l.pending[it.accept] = it
@@ -348,12 +360,12 @@ func (l *loop) foretold(it *item, now micros) bool {
 	if !ok || it.nonce > f.nonce {
 		return false
 	}
-	it.of = f.accept
 	if it.id == f.id {
-		l.end(it, ledger.Duplicate)
-	} else {
-		l.end(it, ledger.Superseded)
+		it.repeat = true // the copy that raised the floor expired, but may have arrived
+		return false
 	}
+	it.of = f.accept
+	l.end(it, ledger.Superseded)
 	return true
 }
 
@@ -384,9 +396,7 @@ func (l *loop) end(it *item, outcome ledger.Outcome) {
 	if g := it.group; g != nil {
 		l.leave(it)
 		if l.mem.raises(&e) {
-			if f, ok := l.mem.floor(g.key, it.doneAt); ok {
-				l.supersede(g, f)
-			}
+			l.supersede(g, it.doneAt)
 		}
 		it.group = nil
 		l.promote(g)
@@ -429,6 +439,21 @@ func (l *loop) claimed(it *item) *item {
 		}
 	}
 	return nil
+}
+
+// mayRepeat reports whether an owner before this one may have sent a copy of it. Until the backlog is
+// read, any order may have one in there.
+func (l *loop) mayRepeat(it *item) bool {
+	if !l.heir || it.repeat {
+		return it.repeat
+	}
+	_, ok := l.inherited.find(idKey(it.id, it.origin))
+	for o := range l.mem.origins {
+		if o := uint16(o); o != it.origin && !ok { //nolint:gosec // at most maxOrigins
+			_, ok = l.inherited.find(keyKey(it.key, o))
+		}
+	}
+	return ok || l.settling
 }
 
 // jittered is d give or take a quarter, so that many don't return at once.

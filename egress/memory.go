@@ -173,8 +173,10 @@ func (m *memory) raises(e *ledger.Entry) bool {
 	case ledger.Duplicate:
 		of, ok := m.recorded.find(e.Of)
 		return ok && of == ledger.Delivered
+	case ledger.Expired:
+		return e.Ambiguous || e.Repeat // a repeat may have been taken from the owner before
 	default:
-		return e.Ambiguous && e.Outcome == ledger.Expired
+		return false
 	}
 }
 

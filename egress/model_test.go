@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,7 +246,10 @@ func verify(s *store, to *sink, stored map[order.AcceptID]*order.Order) error {
 	if to.twice > 0 {
 		return fmt.Errorf("%d times two requests of one replacement key at once", to.twice)
 	}
-	return verifySends(to.all(), ends)
+	if err := verifySends(to.all()); err != nil {
+		return fmt.Errorf("%w\n%s", err, story(to.all(), ends))
+	}
+	return nil
 }
 
 // verifyEnd checks what a record says of another order.
@@ -255,7 +259,7 @@ func verifyEnd(e ledger.Entry, ends map[order.AcceptID]ledger.Entry) error {
 	case ledger.Delivered, ledger.Refused, ledger.Expired:
 		return nil
 	case ledger.Duplicate:
-		if !ok || (of.Outcome != ledger.Delivered && of.Outcome != ledger.Refused && !of.Ambiguous) || (of.ID != e.ID && (of.Key != e.Key || of.Origin == e.Origin)) {
+		if !ok || (of.Outcome != ledger.Delivered && of.Outcome != ledger.Refused) || (of.ID != e.ID && (of.Key != e.Key || of.Origin == e.Origin)) {
 			return fmt.Errorf("duplicate of %s %s", of.Outcome, e.Of)
 		}
 	case ledger.Superseded:
@@ -268,29 +272,54 @@ func verifyEnd(e ledger.Entry, ends map[order.AcceptID]ledger.Entry) error {
 	return nil
 }
 
-func verifySends(sends []send, ends map[order.AcceptID]ledger.Entry) error {
-	taken := map[order.ReplacementKey]uint64{}
+func verifySends(sends []send) error {
 	type named struct {
 		id     order.ID
 		origin string
 	}
-	had := map[named]bool{}
+	had := map[named]time.Time{}
+	taken := map[order.ReplacementKey]map[order.ID]send{}
 	for i, c := range sends {
 		if !c.at.Before(c.o.Deadline) {
 			return fmt.Errorf("send %d after its deadline", i)
 		}
 		n := named{c.o.ID, c.o.Origin}
-		if had[n] && !c.repeat {
+		// What ended longer ago than max_age is forgotten, by design (rule 2).
+		remembered := func(at time.Time) bool { return c.at.Before(at.Add(testAge)) }
+		if at, ok := had[n]; ok && remembered(at) && !c.repeat {
 			return fmt.Errorf("send %d repeats what was taken, unmarked", i)
 		}
 		key, replaces := c.o.ReplacementKey()
-		if high := taken[key]; replaces && (c.o.Nonce < high || (c.o.Nonce == high && !c.repeat)) {
-			return fmt.Errorf("send %d has nonce %d after %d", i, c.o.Nonce, high)
+		if replaces && taken[key] == nil {
+			taken[key] = map[order.ID]send{}
 		}
-		if c.verdict == Accepted {
-			had[n] = true
-			taken[key] = max(taken[key], c.o.Nonce)
+		for id, high := range taken[key] {
+			if remembered(high.at) && (c.o.Nonce < high.o.Nonce || (c.o.Nonce == high.o.Nonce && id != c.o.ID && !c.repeat)) {
+				return fmt.Errorf("send %d (%s) has nonce %d after %d", i, c.o.Accept, c.o.Nonce, high.o.Nonce)
+			}
+		}
+		switch c.verdict {
+		case Accepted:
+			had[n] = c.at
+			if replaces {
+				taken[key][c.o.ID] = c
+			}
+		case Rejected: // also of a repeat: the target does not have it then
+			delete(had, n)
+			delete(taken[key], c.o.ID)
+		default:
 		}
 	}
 	return nil
+}
+
+// story tells what happened to replaceable orders, for a failed run.
+func story(sends []send, ends map[order.AcceptID]ledger.Entry) string {
+	var b strings.Builder
+	for i, c := range sends {
+		e := ends[c.o.Accept]
+		fmt.Fprintf(&b, "%3d %s %s origin=%q key=%x nonce=%d id=%x %s repeat=%t n=%d; ended %s at %s ambiguous=%t\n", i, c.at.Format("05.000"), c.o.Accept,
+			c.o.Origin, c.o.Replacement[0], c.o.Nonce, c.o.ID[:3], c.verdict, c.repeat, c.number, e.Outcome, e.DoneAt.Format("05.000"), e.Ambiguous)
+	}
+	return b.String()
 }

@@ -22,6 +22,7 @@ func (l *loop) tail(ctx context.Context, since time.Time) error {
 			return err
 		}
 		for i := range es {
+			l.heir = true
 			l.mem.remember(&es[i], l.mem.origin(es[i].Origin))
 		}
 		return nil
