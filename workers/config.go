@@ -25,8 +25,8 @@ func (c Config) Validate() error {
 	if c.Concurrency < 0 {
 		errs = append(errs, fmt.Errorf("%w: concurrency must not be negative, is %d", ErrConfig, c.Concurrency))
 	}
-	if c.Limits.MaxTxs <= 0 {
-		errs = append(errs, fmt.Errorf("%w: the limit of transactions must be positive, is %d", ErrConfig, c.Limits.MaxTxs))
+	if c.Limits.MaxTxs < 0 {
+		errs = append(errs, fmt.Errorf("%w: the limit of transactions must not be negative, is %d", ErrConfig, c.Limits.MaxTxs))
 	}
 	return errors.Join(append(errs, c.SignerCache.Validate())...)
 }

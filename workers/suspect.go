@@ -5,15 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"millrace/internal/ledger"
 	"millrace/internal/order"
 )
 
-// maxCondemned bounds the poisoned orders that wait for their record. Beyond it a record that can't
-// be stored is left to the next process life, which finds the mark.
+// maxCondemned bounds the poisoned orders that wait for their record; more are not remembered, so
+// they are tried alone once more.
 const maxCondemned = 1024
+
+// condemned are the orders found poisoned whose record is not stored yet: by then the store may have
+// taken the mark for this process life's own. The zero value is ready.
+type condemned struct {
+	mu  sync.Mutex
+	ids map[order.AcceptID]struct{}
+}
+
+func (c *condemned) add(a order.AcceptID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ids == nil {
+		c.ids = make(map[order.AcceptID]struct{})
+	}
+	if len(c.ids) < maxCondemned {
+		c.ids[a] = struct{}{}
+	}
+}
+
+func (c *condemned) has(a order.AcceptID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.ids[a]
+	return ok
+}
+
+func (c *condemned) remove(a order.AcceptID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.ids, a)
+}
 
 // runAlone settles an order that came back too often to be trusted (CORRECTNESS 8).
 func (w *Worker) runAlone(ctx context.Context, d order.Delivery) error {
@@ -39,7 +71,7 @@ func (w *Worker) tryAlone(ctx context.Context, o *order.Order) (*order.Order, er
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait to run %s alone: %w", o.ID, ctx.Err())
 	}
-	if _, ok := w.condemned[o.Accept]; ok {
+	if w.condemned.has(o.Accept) {
 		return nil, errPoison
 	}
 	already, err := w.mark(ctx, o.Accept)
@@ -47,13 +79,13 @@ func (w *Worker) tryAlone(ctx context.Context, o *order.Order) (*order.Order, er
 		return nil, err
 	}
 	if already {
-		w.condemn(o.Accept)
+		w.condemned.add(o.Accept)
 		return nil, errPoison
 	}
 	w.metrics.suspects.Inc()
 	valid, err := w.validateAlone(o)
 	if errors.Is(err, ErrPanic) {
-		w.condemn(o.Accept)
+		w.condemned.add(o.Accept)
 		return nil, errPoison
 	}
 	// Nothing may go on before the mark is gone: if the process ended then, in peace, the order would
@@ -96,13 +128,6 @@ func (w *Worker) unmark(ctx context.Context, a order.AcceptID) error {
 	return nil
 }
 
-// condemn remembers that a is poison until that is recorded; the caller holds suspect.
-func (w *Worker) condemn(a order.AcceptID) {
-	if len(w.condemned) < maxCondemned {
-		w.condemned[a] = struct{}{}
-	}
-}
-
 // poison records an order's end as poisoned.
 func (w *Worker) poison(ctx context.Context, o *order.Order) error {
 	reason := order.Refuse(order.CodePoisoned, "order crashed a validator repeatedly")
@@ -113,9 +138,7 @@ func (w *Worker) poison(ctx context.Context, o *order.Order) error {
 	w.metrics.poisoned.Inc()
 	w.log.LogAttrs(ctx, slog.LevelError, "order poisoned",
 		slog.String("accept_id", o.Accept.String()), slog.String("order_id", o.ID.String()), slog.String("signer", o.Signer.Hex()))
-	w.suspect <- struct{}{}
-	delete(w.condemned, o.Accept)
-	<-w.suspect
+	w.condemned.remove(o.Accept)
 	if uerr := w.unmark(ctx, o.Accept); uerr != nil {
 		w.log.LogAttrs(ctx, slog.LevelWarn, "mark of a poisoned order not removed",
 			slog.String("accept_id", o.Accept.String()), slog.Any("error", uerr))

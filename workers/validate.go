@@ -13,8 +13,8 @@ import (
 // bodyRoom is what the builder-ready form usually adds to the sender's bytes.
 const bodyRoom = 512
 
-// errIdentity is the reason for an order whose header does not fit its bytes, a bug of a door.
-const errIdentity = "stored identity does not match the order"
+// textIdentity is the reason for an order whose header does not fit its bytes, a bug of a door.
+const textIdentity = "stored identity does not match the order"
 
 // validate decides about o: the order as it goes to OK, or a *order.Reason. between is called
 // between two transactions.
@@ -86,7 +86,7 @@ func (w *Worker) mismatched(o *order.Order, what string) *order.Reason {
 			slog.String("field", what), slog.String("order_id", o.ID.String()),
 			slog.String("accept_id", o.Accept.String()), slog.String("signature", o.Signature))
 	})
-	return order.Refuse(order.CodeMalformed, errIdentity)
+	return order.Refuse(order.CodeMalformed, textIdentity)
 }
 
 // inTx names the transaction that a refusal is about.

@@ -9,8 +9,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
-
-	"millrace/internal/order"
 )
 
 // suspectAfter is the delivery from which an order runs alone: the second may be the fate of any
@@ -30,10 +28,8 @@ type Worker struct {
 	alone sync.RWMutex
 	// suspect admits one suspect at a time, so that a mark that outlives the process names the one
 	// order that ran.
-	suspect chan struct{}
-	// condemned are the orders found poisoned whose record is not stored yet: the store may have
-	// taken over the mark as this process's own. Guarded by suspect.
-	condemned map[order.AcceptID]struct{}
+	suspect   chan struct{}
+	condemned condemned
 	mismatch  rate.Sometimes
 }
 
@@ -50,9 +46,8 @@ func New(cfg Config, ports Ports, rules Rules, log *slog.Logger, reg prometheus.
 	}
 	return &Worker{
 		cfg: cfg, ports: ports, rules: rules, log: log, metrics: newMetrics(reg),
-		suspect:   make(chan struct{}, 1),
-		condemned: make(map[order.AcceptID]struct{}),
-		mismatch:  rate.Sometimes{First: 1, Interval: time.Second},
+		suspect:  make(chan struct{}, 1),
+		mismatch: rate.Sometimes{First: 1, Interval: time.Second},
 	}, nil
 }
 

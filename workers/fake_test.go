@@ -1,0 +1,182 @@
+package workers
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/ledger"
+	"millrace/internal/order"
+	"millrace/subjects"
+)
+
+var errDown = errors.New("store is down")
+
+// store is what outlives a process: the streams and buckets.
+type store struct {
+	mu       sync.Mutex
+	now      time.Time
+	ok       map[string]*order.Order // by message id: a second copy is not stored
+	records  map[order.AcceptID]ledger.Entry
+	refusals map[order.ID]*order.Reason
+	marks    map[order.AcceptID]int // to the life that set it
+	verdicts []order.Verdict
+	trail    []string // the effects, in order
+	// fail, if set, is asked before and after each effect takes place.
+	fail func(effect string, done bool) error
+}
+
+func newStore() *store {
+	return &store{
+		now: testNow, ok: map[string]*order.Order{}, records: map[order.AcceptID]ledger.Entry{},
+		refusals: map[order.ID]*order.Reason{}, marks: map[order.AcceptID]int{},
+	}
+}
+
+// effect does f unless the store fails before it; it may fail after it, too.
+func (s *store) effect(ctx context.Context, name string, f func()) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fail != nil {
+		if err := s.fail(name, false); err != nil {
+			return err
+		}
+	}
+	f()
+	s.trail = append(s.trail, name)
+	if s.fail != nil {
+		return s.fail(name, true)
+	}
+	return nil
+}
+
+func (s *store) advance(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = s.now.Add(d)
+}
+
+// bus is one process life's access to the store.
+type bus struct {
+	*store
+	life    int
+	consume func(ctx context.Context, slots int, h handler) error
+}
+
+type handler = func(context.Context, order.Delivery, func()) (func(context.Context) error, error)
+
+func (b *bus) Now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+func (b *bus) ConsumeIn(ctx context.Context, slots int, h func(context.Context, order.Delivery, func()) (func(context.Context) error, error)) error {
+	return b.consume(ctx, slots, h)
+}
+
+func (b *bus) PublishOK(ctx context.Context, o *order.Order) (r order.Receipt, err error) {
+	err = b.effect(ctx, "ok", func() {
+		id := subjects.OKMsgID(o)
+		if b.ok[id] != nil {
+			r.Duplicate = true
+			return
+		}
+		c := *o
+		b.ok[id] = &c
+	})
+	return r, err
+}
+
+func (b *bus) RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error {
+	return b.effect(ctx, "record", func() {
+		es, err := ledger.Decode(entry)
+		if err != nil || len(es) != 1 || es[0].Priority != p || es[0].Accept != a {
+			panic("bad record")
+		}
+		if _, ok := b.records[a]; !ok {
+			b.records[a] = es[0]
+		}
+	})
+}
+
+func (b *bus) PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error {
+	return b.effect(ctx, "refusal", func() { b.refusals[id] = r })
+}
+
+func (b *bus) SendVerdict(ctx context.Context, _ string, v order.Verdict) error {
+	return b.effect(ctx, "verdict", func() { b.verdicts = append(b.verdicts, v) })
+}
+
+func (b *bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error) {
+	err = b.effect(ctx, "mark", func() {
+		life, ok := b.marks[a]
+		already = ok && life != b.life
+		b.marks[a] = b.life // taken over: asked again, it would not tell any more
+	})
+	return already, err
+}
+
+func (b *bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
+	return b.effect(ctx, "clear", func() { delete(b.marks, a) })
+}
+
+func (b *bus) ports() Ports {
+	return Ports{Source: b, Publisher: b, Recorder: b, Refusals: b, Verdicts: b, Suspects: b, Clock: b}
+}
+
+// rulesFunc is Rules by a function.
+type rulesFunc func(raw []byte, kind order.Kind, now time.Time) (order.TxInfo, error)
+
+func (f rulesFunc) Check(raw []byte, kind order.Kind, now time.Time) (order.TxInfo, error) {
+	return f(raw, kind, now)
+}
+
+// anything are rules that refuse nothing.
+var anything = rulesFunc(func([]byte, order.Kind, time.Time) (order.TxInfo, error) { return order.TxInfo{}, nil })
+
+// process is one process life: a worker and its bus.
+type process struct {
+	*Worker
+	bus *bus
+}
+
+func start(tb testing.TB, s *store, life int, rules Rules) process {
+	tb.Helper()
+	b := &bus{store: s, life: life}
+	w, err := New(Config{SignerCache: cacheConfig()}, b.ports(), rules, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	require.NoError(tb, err)
+	return process{w, b}
+}
+
+// deliver runs one delivery to its verdict, as the source does; errDied when the process died.
+func (p process) deliver(d order.Delivery) error {
+	err := errDied
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		finish, herr := p.handle(context.Background(), d, func() {})
+		if herr == nil && finish != nil {
+			herr = finish(context.Background())
+		}
+		err = herr
+	}()
+	<-done
+	return err
+}
+
+var errDied = errors.New("process died")
+
+// die ends the calling process life as kill -9 would, as far as the store can tell: what it was doing
+// goes no further.
+func die() { runtime.Goexit() }
