@@ -15,6 +15,7 @@ package jsonrpc
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -58,6 +59,18 @@ func (e *Error) Error() string {
 		return e.Message
 	}
 	return e.Message + ": " + e.Data
+}
+
+// maxEchoed bounds how much of a method's name an answer repeats, bytes.
+const maxEchoed = 64
+
+// MethodNotFound answers a method that nothing serves; of a long name only the beginning is
+// repeated.
+func MethodNotFound(method string) *Error {
+	if len(method) > maxEchoed {
+		method = strings.ToValidUTF8(method[:maxEchoed], "") + "…"
+	}
+	return &Error{Code: CodeMethodNotFound, Message: MessageMethodNotFound + ": " + method}
 }
 
 // Call is one element of a parsed body: a request, or the error that must answer it, under a null

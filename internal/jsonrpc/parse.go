@@ -142,10 +142,7 @@ func (p *parser) members(e *envelope) *Error {
 
 // set notes a member; both slices are views over the body.
 func (e *envelope) set(quoted, value []byte) {
-	name := quoted[1 : len(quoted)-1]
-	if bytes.IndexByte(name, '\\') >= 0 {
-		name, _ = jsontext.AppendUnquote(nil, quoted) // the decoder accepted it
-	}
+	name, _ := text(quoted) // the decoder accepted it
 	once := func(to *[]byte, what string) {
 		if *to != nil {
 			e.repeated = what
@@ -184,29 +181,31 @@ func (e *envelope) finish() (Request, *Error) {
 	case e.method == nil:
 		return Request{}, parseError("method is missing")
 	}
-	version, ok := unquote(e.version)
+	version, ok := text(e.version)
 	if !ok {
 		return Request{}, parseError("jsonrpc: expected a string")
 	}
-	if e.request.Method, ok = unquote(e.method); !ok {
+	method, ok := text(e.method)
+	if !ok {
 		return Request{}, parseError("method: expected a string")
 	}
-	if version != "2.0" {
+	if string(version) != "2.0" {
 		return Request{}, invalidRequest(`jsonrpc: expected "2.0"`)
 	}
+	e.request.Method = string(method)
 	return e.request, nil
 }
 
-// unquote returns the text of a JSON string; ok is false for any other value.
-func unquote(v []byte) (s string, ok bool) {
+// text returns what a JSON string says; ok is false for any other value.
+func text(v []byte) (s []byte, ok bool) {
 	switch {
 	case v[0] != '"':
-		return "", false
+		return nil, false
 	case bytes.IndexByte(v, '\\') < 0:
-		return string(v[1 : len(v)-1]), true
+		return v[1 : len(v)-1], true
 	}
-	text, err := jsontext.AppendUnquote(nil, v)
-	return string(text), err == nil
+	s, err := jsontext.AppendUnquote(nil, v)
+	return s, err == nil
 }
 
 func parseError(data string) *Error {
