@@ -58,15 +58,24 @@ func (b *Bus) AwaitRefusal(ctx context.Context, id order.ID) (*order.Reason, err
 	b.refusals.start.Do(func() { b.background.Go(b.watchRefusals) })
 	told, leave := b.refusals.wait(id)
 	defer leave()
-	// What was refused before the watcher was up, or fell out of its index, is in the bucket only.
-	if r, err := b.Refusal(ctx, id); r != nil || err != nil && ctx.Err() == nil {
-		return r, err
-	}
-	select {
-	case r := <-told:
-		return r, nil
-	case <-ctx.Done():
-		return nil, nil //nolint:nilnil,nilerr // documented: not refused in time
+	for n := 0; ; n++ {
+		// What was refused before the watcher was up, or fell out of its index, is in the bucket
+		// only. While the bus is away neither tells.
+		r, err := b.Refusal(ctx, id)
+		if r != nil {
+			return r, nil
+		}
+		var again <-chan time.Time
+		if err != nil {
+			again = time.After(backoff(n, 10*time.Millisecond, 250*time.Millisecond))
+		}
+		select {
+		case r := <-told:
+			return r, nil
+		case <-ctx.Done():
+			return nil, nil //nolint:nilnil // documented: not refused in time
+		case <-again:
+		}
 	}
 }
 
