@@ -20,7 +20,9 @@
 // at the same time, and a mark is stored before and removed after, one at a time. A mark that
 // outlived its process names the order that killed it: that order is recorded as poisoned. A panic
 // is recovered and counts as a failed attempt; an order that panics when it runs alone is poisoned
-// too.
+// too. One gap is left: when an earlier attempt did reach OK and went unacknowledged, and the process
+// is then killed for another reason in the millisecond in which the order runs alone, it is in OK and
+// recorded as poisoned as well.
 //
 // # Backpressure
 //
