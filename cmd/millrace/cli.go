@@ -70,6 +70,9 @@ func (a *app) parse(args []string) (p *parsed, err error) {
 		return nil, err
 	}
 	kctx, err := k.Parse(args)
+	if fault := r.Fault(); fault != nil {
+		return nil, fault
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -188,7 +188,7 @@ func TestFaultsNameTheKeyAndTheNearestKnownOne(t *testing.T) {
 		want       string
 	}{
 		{"unknown key", "door:\n  listn: x\n", nil, nil, "2: unknown key door.listn, did you mean door.listen?"},
-		{"unknown section", "dor:\n  listen: x\n", nil, nil, "1: unknown key dor"},
+		{"unknown section", "dor:\n  listen: x\n", nil, nil, "1: unknown key dor, did you mean door?"},
 		{"unknown variable", "", []string{"MILLRACE_DOOR_LISTN=x"}, nil, "unknown environment variable MILLRACE_DOOR_LISTN, did you mean MILLRACE_DOOR_LISTEN?"},
 		{"unknown flag", "", nil, []string{"--door.listn=x"}, `unknown flag --door.listn, did you mean "--door.listen"?`},
 		{"unknown field", "targets:\n  - {nam: a}\n", nil, nil, "item 1: unknown field nam, did you mean name?"},

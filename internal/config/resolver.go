@@ -57,6 +57,7 @@ type Resolver struct {
 	file   map[string]any
 	path   string
 	loaded bool
+	fault  error // of file or environment
 	from   map[string]origin
 }
 
@@ -139,20 +140,25 @@ func (r *Resolver) Warnings() []string {
 // without keys does not care about either.
 func (r *Resolver) load(ctx *kong.Context) error {
 	if r.loaded {
-		return nil
+		return r.fault
 	}
 	r.loaded = true
-	err := r.checkEnv()
+	r.fault = r.checkEnv()
 	r.path = r.filePath(ctx)
 	if r.path == "" {
-		return err
+		return r.fault
 	}
-	data, fileErr := os.ReadFile(r.path)
-	if fileErr == nil {
-		r.file, fileErr = r.schema.parseFile(r.path, data)
+	data, err := os.ReadFile(r.path)
+	if err == nil {
+		r.file, err = r.schema.parseFile(r.path, data)
 	}
-	return errors.Join(err, fileErr)
+	r.fault = errors.Join(r.fault, err)
+	return r.fault
 }
+
+// Fault is what is wrong with the file and the names in the environment. A parse fails for it too,
+// but kong then blames the flag that it was about to resolve.
+func (r *Resolver) Fault() error { return r.fault }
 
 func (r *Resolver) filePath(ctx *kong.Context) string {
 	for _, f := range ctx.Flags() {

@@ -42,10 +42,16 @@ func didYouMean(name string, candidates []string) string {
 	return ""
 }
 
+// names are the keys and the sections above them.
 func (s *Schema) names() []string {
-	ns := make([]string, len(s.keys))
-	for i, k := range s.keys {
-		ns[i] = k.Name
+	var ns []string
+	for _, k := range s.keys {
+		for i, r := range k.Name {
+			if section := k.Name[:i]; r == '.' && !slices.Contains(ns, section) {
+				ns = append(ns, section)
+			}
+		}
+		ns = append(ns, k.Name)
 	}
 	return ns
 }

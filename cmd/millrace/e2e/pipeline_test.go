@@ -18,6 +18,10 @@ import (
 // target is the name of the builder that --builder.url configures.
 const target = "builder"
 
+// patience keeps a busy machine, on which the sink is slow to answer, from looking like a builder that
+// fails: its orders would be sent again, marked, and count as sent twice.
+const patience = "--builder.timeout=10s"
+
 // pipeline is one running arrangement of processes with a sink as its builder.
 type pipeline struct {
 	sink    *loadtest.Sink
@@ -62,7 +66,7 @@ func newNode(t *testing.T, args ...string) *pipeline {
 	door := freeAddr(t)
 	p.doors = []string{"http://" + door}
 	n := newProcess(t, "node", "node", append([]string{
-		"--ingress.listen=" + door, "--nats.store_dir=" + p.store, "--builder.url=" + p.builder,
+		"--ingress.listen=" + door, "--nats.store_dir=" + p.store, "--builder.url=" + p.builder, patience,
 	}, args...)...)
 	p.bus, p.egress, p.ingress, p.workers, p.all = n, n, []*process{n}, []*process{n}, []*process{n}
 	return p
@@ -96,7 +100,7 @@ func startSplit(t *testing.T, doors, workers int, args ...string) *pipeline {
 	for i := range workers {
 		p.workers = append(p.workers, remote(fmt.Sprintf("worker%d", i), "worker"))
 	}
-	p.egress = remote("egress", "egress", "--builder.url="+p.builder)
+	p.egress = remote("egress", "egress", "--builder.url="+p.builder, patience)
 	for i := range doors {
 		door := freeAddr(t)
 		p.doors = append(p.doors, "http://"+door)

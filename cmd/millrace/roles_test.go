@@ -1,0 +1,67 @@
+package main
+
+import (
+	"net/http"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRolesInSeparateProcessesOverTCP(t *testing.T) {
+	dir, builder := t.TempDir(), newBuilder(t)
+	addr := freeAddr(t)
+	server := start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr)
+	server.line("started", 1)
+	auth := filepath.Join(dir, "auth")
+	role := func(cmd string, more ...string) *proc {
+		t.Helper()
+		p := start(t, nil, append([]string{
+			cmd, "--nats.url=nats://" + addr, "--nats.creds=" + filepath.Join(auth, "role.nk"),
+			"--nats.store_dir=" + filepath.Join(t.TempDir(), "nats"), "--builder.url=" + builder.URL,
+		}, more...)...)
+		p.line("started", 1)
+		return p
+	}
+	worker := role("worker", "--worker.signer_cache.secret=0123456789abcdef0123456789abcdef")
+	delivery := role("egress")
+	door := role("ingress", "--ingress.listen=127.0.0.1:0")
+
+	s := newSender(t)
+	hash := s.accepted(t, door.url("ingress"))
+	eventually(t, "the builder gets it", func() bool { return len(builder.got()) == 1 })
+	for _, p := range []*proc{server, delivery, door} { // any process of the pipeline shows the ledger
+		eventually(t, "delivered", func() bool {
+			rs := records(t, p.url("admin"), "--hash", hash)
+			return len(rs) == 1 && rs[0].Outcome == "delivered"
+		})
+	}
+	for _, p := range []*proc{server, worker, delivery, door} {
+		eventually(t, "ready", func() bool {
+			status, _ := get(t, p.url("admin")+"/readyz")
+			return status == http.StatusOK
+		})
+	}
+
+	// A role has no right to change streams; the administrator's plan has nothing to do.
+	o := call(t, "", nil, "streams", "plan", "--nats.url=nats://"+addr, "--nats.creds="+filepath.Join(auth, "admin.nk"), "--log.level=error")
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Equal(t, "nothing to change\n", o.out)
+
+	// Restarted one by one, the pipeline goes on.
+	require.Equal(t, exitOK, worker.stop())
+	role("worker")
+	require.Equal(t, exitOK, delivery.stop())
+	role("egress")
+	s.accepted(t, door.url("ingress"))
+	eventually(t, "the builder gets the second", func() bool { return len(builder.got()) == 2 })
+	require.Equal(t, exitOK, door.stop())
+}
+
+func TestBusAloneRefusesStrangers(t *testing.T) {
+	addr := freeAddr(t)
+	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(t.TempDir(), "nats"), "--nats.listen="+addr).line("started", 1)
+	o := call(t, "", nil, "streams", "plan", "--nats.url=nats://"+addr)
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.errors, "bus: ")
+}
