@@ -37,7 +37,7 @@ type envelope struct {
 // Duplicate members of the envelope are faults; the parameters are only checked to be JSON, what
 // they may repeat is for the method to say.
 func Parse(body []byte, maxBatch int) (calls []Call, batch bool, err *Error) {
-	p := parsers.Get().(*parser) //nolint:forcetypeassert,errcheck // holds nothing else
+	p := parsers.Get().(*parser) //nolint:forcetypeassert // holds nothing else
 	defer p.release()
 	p.body = body
 	p.source = *bytes.NewBuffer(body)
@@ -218,8 +218,7 @@ func invalidRequest(data string) *Error {
 
 // syntaxError says where the body stops being JSON.
 func syntaxError(err error) *Error {
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return parseError(syntax.Err.Error() + " after byte " + strconv.FormatInt(syntax.ByteOffset, 10))
 	}
 	return parseError("body ends too early")

@@ -16,7 +16,7 @@ func benchBundle(tb testing.TB) []byte {
 	var txs []string
 	for i := range 4 {
 		data := edited(dynamicFee(tb), func(d *types.DynamicFeeTx) {
-			d.Data, d.Gas = bytes.Repeat([]byte{1, 2, 3, byte(i)}, 175), 100_000 //nolint:gosec // four
+			d.Data, d.Gas = bytes.Repeat([]byte{1, 2, 3, byte(i)}, 175), 100_000
 		})
 		txs = append(txs, `"`+hexOf(signedTx(tb, data))+`"`)
 	}

@@ -65,7 +65,7 @@ func (m Method) String() string { return nameOf(methodNames[:], uint8(m)) }
 func ParseMethod(name string) (m Method, ok bool) {
 	for i := 1; i < len(methodNames); i++ {
 		if methodNames[i] == name {
-			return Method(i), true //nolint:gosec // six names
+			return Method(i), true
 		}
 	}
 	return 0, false

@@ -2,6 +2,7 @@ package order
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,11 +41,11 @@ func (f *fault) reason() *Reason {
 		return Refuse(f.code, f.text)
 	}
 	var b strings.Builder
-	for i := len(f.path) - 1; i >= 0; i-- {
-		if b.Len() > 0 && !strings.HasPrefix(f.path[i], "[") {
+	for _, name := range slices.Backward(f.path) {
+		if b.Len() > 0 && !strings.HasPrefix(name, "[") {
 			b.WriteByte('.')
 		}
-		b.WriteString(f.path[i])
+		b.WriteString(name)
 	}
 	b.WriteString(": ")
 	b.WriteString(f.text)
@@ -56,8 +57,8 @@ const maxQuoted = 48
 
 // syntaxFault says what is wrong with the JSON itself.
 func syntaxFault(err error) *fault {
-	var syntax *jsontext.SyntacticError
-	if !errors.As(err, &syntax) {
+	syntax, ok := errors.AsType[*jsontext.SyntacticError](err)
+	if !ok {
 		return malformed("JSON ends too early")
 	}
 	if errors.Is(syntax.Err, jsontext.ErrDuplicateName) {

@@ -25,7 +25,7 @@ func TestRule03CancelUpdateCancelAgainIsNeverARepeat(t *testing.T) {
 	} {
 		seen := map[ID]bool{}
 		for nonce, params := range []string{m.cancel, m.update, m.cancel, m.update} {
-			id, _ := identify(t, m.method, params, uint64(nonce)) //nolint:gosec // four
+			id, _ := identify(t, m.method, params, uint64(nonce))
 			require.False(t, seen[id], "%v %d", m.method, nonce)
 			seen[id] = true
 		}

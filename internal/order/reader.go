@@ -34,7 +34,7 @@ func (s span) empty() bool { return s.end == 0 }
 var readers = sync.Pool{New: func() any { return new(reader) }} //nolint:gochecknoglobals // a pool is shared by nature
 
 func newReader(input []byte) *reader {
-	r := readers.Get().(*reader) //nolint:forcetypeassert,errcheck // holds nothing else
+	r := readers.Get().(*reader) //nolint:forcetypeassert // holds nothing else
 	r.source = *bytes.NewBuffer(input)
 	r.dec.Reset(&r.source)
 	return r
@@ -150,8 +150,7 @@ func (r *reader) array(element func(i int) *fault) *fault {
 		return f
 	}
 	for i := 0; ; i++ {
-		switch r.next() {
-		case jsontext.KindEndArray, jsontext.KindInvalid:
+		if k := r.next(); k == jsontext.KindEndArray || k == jsontext.KindInvalid {
 			return r.end()
 		}
 		if f := element(i); f != nil {

@@ -40,14 +40,14 @@ func (c Code) String() string { return nameOf(codeNames[:], uint8(c)) }
 func Codes() []Code {
 	cs := make([]Code, 0, len(codeNames)-1)
 	for i := 1; i < len(codeNames); i++ {
-		cs = append(cs, Code(i)) //nolint:gosec // a small table
+		cs = append(cs, Code(i))
 	}
 	return cs
 }
 
 // Reason is a refusal: the order itself is at fault, sending it again can't help. It is an error,
 // and as a returned error it means "refused", never "try again".
-type Reason struct {
+type Reason struct { //nolint:errname // the domain's word; ledgers and verdicts carry it as a value
 	Code Code
 	// Text is shown to the sender and stored in the ledger.
 	Text string
@@ -61,11 +61,8 @@ func (r *Reason) Error() string { return r.Text }
 
 // AsReason returns the refusal in err's chain, or nil.
 func AsReason(err error) *Reason {
-	var r *Reason
-	if errors.As(err, &r) {
-		return r
-	}
-	return nil
+	r, _ := errors.AsType[*Reason](err)
+	return r
 }
 
 // Errors of storing an order, shared by the door and the bus: each says what the sender may do.

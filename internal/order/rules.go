@@ -69,7 +69,7 @@ func (r *Rules) Check(raw []byte, kind Kind, now time.Time) (TxInfo, error) {
 	if err := tx.UnmarshalBinary(raw); err != nil {
 		return TxInfo{}, refuseDecoding(err)
 	}
-	at := uint64(max(now.Unix(), 0)) //nolint:gosec // not negative
+	at := uint64(max(now.Unix(), 0))
 	rules := r.config.Rules(r.height, true, at)
 	for _, check := range [...]func(*types.Transaction, *params.Rules) *Reason{
 		checkType, checkInitCode, checkFees, r.checkChain, checkGasCap,

@@ -143,18 +143,18 @@ func TestCheckRefusesAHighS(t *testing.T) {
 
 func TestCheckAppliesForksByTime(t *testing.T) {
 	big := signedTx(t, edited(dynamicFee(t), func(d *types.DynamicFeeTx) { d.Gas = params.MaxTxGas + 1 }))
-	osaka := time.Unix(int64(*params.MainnetChainConfig.OsakaTime), 0) //nolint:gosec // a timestamp
+	osaka := time.Unix(int64(*params.MainnetChainConfig.OsakaTime), 0)
 	_, err := mainnet(t).Check(big, KindBundle, osaka.Add(-time.Second))
 	require.NoError(t, err)
 	_, err = mainnet(t).Check(big, KindBundle, osaka)
 	require.Equal(t, CodeGasLimit, AsReason(err).Code)
 
-	prague := time.Unix(int64(*params.MainnetChainConfig.PragueTime), 0) //nolint:gosec // a timestamp
+	prague := time.Unix(int64(*params.MainnetChainConfig.PragueTime), 0)
 	_, err = mainnet(t).Check(signedTx(t, setCode(t)), KindBundle, prague.Add(-time.Second))
 	require.Equal(t, CodeUnsupportedType, AsReason(err).Code)
-	require.Equal(t, 6, mainnet(t).maxBlobs(uint64(prague.Add(-time.Second).Unix()))) //nolint:gosec // a timestamp
-	require.Equal(t, 9, mainnet(t).maxBlobs(uint64(prague.Unix())))                   //nolint:gosec // a timestamp
-	require.Equal(t, 6, mainnet(t).maxBlobs(uint64(osaka.Unix())))                    //nolint:gosec // a timestamp
+	require.Equal(t, 6, mainnet(t).maxBlobs(uint64(prague.Add(-time.Second).Unix())))
+	require.Equal(t, 9, mainnet(t).maxBlobs(uint64(prague.Unix())))
+	require.Equal(t, 6, mainnet(t).maxBlobs(uint64(osaka.Unix())))
 }
 
 func TestNewRulesKnowsTheChains(t *testing.T) {

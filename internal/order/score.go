@@ -126,5 +126,5 @@ func epochOf(t time.Time) uint32 {
 }
 
 func saturate(n uint32, by uint64) uint32 {
-	return uint32(min(uint64(n)+min(by, math.MaxUint32), math.MaxUint32)) //nolint:gosec // bounded
+	return uint32(min(uint64(n)+min(by, math.MaxUint32), math.MaxUint32))
 }

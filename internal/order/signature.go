@@ -24,7 +24,7 @@ const (
 
 // halfOrder is half of the curve's order: a signature with a larger s is the malleable twin of
 // another one.
-var halfOrder = new(big.Int).Rsh(crypto.S256().Params().N, 1).FillBytes(make([]byte, 32))
+var halfOrder = new(big.Int).Rsh(crypto.S256().Params().N, 1).FillBytes(make([]byte, 32)) //nolint:gochecknoglobals // a constant
 
 // RecoverSigner verifies a signature header value "0xaddress:0xsignature" over body and returns the
 // signer (EIP-191 over the hex of keccak256(body)). The prefix 0x is optional on both sides, the
