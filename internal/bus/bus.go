@@ -208,7 +208,7 @@ func (b *Bus) await(ctx context.Context) (*link, error) {
 
 // comesUp reports whether waiting may help: the server is not there, rather than refuses us.
 func comesUp(err error) bool {
-	var network net.Error
+	var network *net.OpError // not net.Error: a missing file is one, too
 	return errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, io.EOF) || errors.As(err, &network)
 }

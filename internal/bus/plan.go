@@ -108,8 +108,10 @@ func reconcileStream(ctx context.Context, js, to jetstream.JetStream, want jetst
 		if err := fixed(streamImmutable(has, want)); err != nil {
 			return c, err
 		}
-		if len(has.Sources) == 0 {
-			want.Sources = nil // the disk guard has paused the recording and will resume it
+		if len(has.Sources) == 0 && len(want.Sources) > 0 {
+			// The disk guard has paused the recording and will resume it; a stream without sources
+			// has a subject, if only its name.
+			want.Sources, want.Subjects = nil, has.Subjects
 		}
 		c.What = differences(streamFields(has, want))
 	}
