@@ -174,8 +174,8 @@ func publishError(ctx context.Context, err error) error {
 	return err
 }
 
-// unstored undoes whatever was remembered of an order that was not stored, so that its sender can
-// send it again (STYLE 17).
+// unstored undoes whatever was remembered of an order that was not stored, or not as a valid one,
+// so that its sender can send it again (STYLE 17).
 func (s *Server) unstored(q *request, c *call) {
 	if c.claimed {
 		q.memory.unclaim(&c.order)
@@ -186,6 +186,9 @@ func (s *Server) unstored(q *request, c *call) {
 func (s *Server) settle(ctx context.Context, q *request, c *call) {
 	if !c.duplicate {
 		v := s.verdictBy(c, c.deadline)
+		if v.Reason != nil {
+			s.unstored(q, c) // it ends here, so its nonce is free for a mended order
+		}
 		s.land(q, c, refusal(v.Reason)) // no verdict: stored, and that is what success means
 		return
 	}

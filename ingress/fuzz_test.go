@@ -15,14 +15,14 @@ import (
 )
 
 // quiet is a door that serves without listening.
-func quiet(t testing.TB, b *bus) *Server {
-	t.Helper()
+func quiet(tb testing.TB, b *bus) *Server {
+	tb.Helper()
 	s, err := New(testConfig(), b.ports(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	cfg := s.policy.Load().Config
 	m, err := newMemory(&cfg)
-	require.NoError(t, err)
-	t.Cleanup(m.close)
+	require.NoError(tb, err)
+	tb.Cleanup(m.close)
 	s.memory.Store(m)
 	b.hear = s.verdict
 	return s

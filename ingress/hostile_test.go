@@ -3,9 +3,13 @@ package ingress
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/ecdsa"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -159,4 +163,50 @@ func TestPanicInTheStoreIsAnInternalErrorAndFreesEverything(t *testing.T) {
 	require.Equal(t, http.StatusOK, d.sent(keyOf(1), rawTx(1)).status)
 	require.Zero(t, d.inflight.used())
 	require.Zero(t, d.waiters.len())
+}
+
+// Whatever number of unknown signers waits for a CPU, a known one goes first, and when no more may
+// wait one of them is refused.
+func TestRandomSignersWaitBehindAKnownEntity(t *testing.T) {
+	t.Parallel()
+	b := newBus()
+	d := open(t, b, func(c *Config) { c.CPUSlots, c.GateQueue, c.GateWait = 1, 16, time.Minute })
+	known := keyOf(0)
+	require.Equal(t, http.StatusOK, d.sent(known, bundle(1, "")).status)
+
+	require.True(t, d.gate.tryEnter(), "hold the only slot")
+	var wg sync.WaitGroup
+	var refused atomic.Int64
+	flood := func(key *ecdsa.PrivateKey, body string) {
+		header := signed(t, key, body)
+		wg.Go(func() {
+			if a, err := d.try(t.Context(), body, header); err == nil && a.status == http.StatusServiceUnavailable {
+				refused.Add(1)
+			}
+		})
+	}
+	for i := range byte(16) {
+		flood(keyOf(i+1), bundle(uint64(i), ""))
+	}
+	require.Eventually(t, func() bool { return d.gate.waiting() == 16 }, 10*time.Second, time.Millisecond)
+	flood(known, bundle(99, ""))
+	require.Eventually(t, func() bool { return refused.Load() == 1 }, 10*time.Second, time.Millisecond)
+	d.gate.leave()
+	wg.Wait()
+	orders := b.orders()
+	require.Len(t, orders, 17)
+	require.Equal(t, orders[0].Signer, orders[1].Signer, "the known entity's order is the first of the flood")
+	require.InDelta(t, 1, d.rejected("cpu"), 0)
+}
+
+func TestForgedClaimsLoseTheirRank(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	var e entity
+	e.accepted(now)
+	e.forged(here, now)
+	require.Equal(t, standing{}, e.standing(here, now.Add(time.Second)))
+	require.Equal(t, now, e.standing(there, now.Add(time.Second)).known)
+	require.Equal(t, now, e.standing(here, now.Add(forgeryPenalty)).known)
 }

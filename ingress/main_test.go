@@ -173,24 +173,24 @@ func testConfig() Config {
 }
 
 // open runs a door until the test ends.
-func open(t testing.TB, b *bus, changes ...func(*Config)) *door {
-	t.Helper()
+func open(tb testing.TB, b *bus, changes ...func(*Config)) *door {
+	tb.Helper()
 	cfg := testConfig()
 	for _, change := range changes {
 		change(&cfg)
 	}
 	s, err := New(cfg, b.ports(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(tb, err)
+	ctx, cancel := context.WithCancel(tb.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-ended })
-	d := &door{Server: s, t: t, bus: b, client: &http.Client{Transport: &http.Transport{}}, stop: stop}
-	t.Cleanup(func() {
+	d := &door{Server: s, t: tb, bus: b, client: &http.Client{Transport: &http.Transport{}}, stop: stop}
+	tb.Cleanup(func() {
 		d.client.CloseIdleConnections()
-		require.NoError(t, stop())
+		require.NoError(tb, stop())
 	})
-	require.Eventually(t, func() bool { return s.Addr() != nil }, 5*time.Second, time.Millisecond)
+	require.Eventually(tb, func() bool { return s.Addr() != nil }, 5*time.Second, time.Millisecond)
 	<-b.heard
 	return d
 }
@@ -240,10 +240,10 @@ func (d *door) sent(key *ecdsa.PrivateKey, body string) answer {
 	return d.send(body, signed(d.t, key, body))
 }
 
-func signed(t testing.TB, key *ecdsa.PrivateKey, body string) string {
-	t.Helper()
+func signed(tb testing.TB, key *ecdsa.PrivateKey, body string) string {
+	tb.Helper()
 	value, err := order.Sign(key, []byte(body))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return "X-Flashbots-Signature: " + value
 }
 

@@ -257,3 +257,17 @@ func TestClientThatGoesAwayDoesNotStopTheStore(t *testing.T) {
 	close(release)
 	require.Eventually(t, func() bool { return len(b.orders()) == 1 }, 5*time.Second, time.Millisecond)
 }
+
+func TestRule03NonceOfARefusedOrderIsFreeForAMendedOne(t *testing.T) {
+	t.Parallel()
+	b := newBus()
+	b.decide = func(*order.Order) (*order.Reason, bool) { return order.Refuse(order.CodeGasLimit, "too much gas"), true }
+	d := open(t, b)
+	nonce := `,"replacementUuid":"` + someUUID + `","replacementNonce":5`
+	require.Equal(t, http.StatusBadRequest, d.sent(keyOf(1), bundle(1, nonce)).status)
+	b.set(func(b *bus) { b.decide = func(*order.Order) (*order.Reason, bool) { return nil, true } })
+	require.Equal(t, http.StatusOK, d.sent(keyOf(1), bundle(2, nonce)).status)
+	a := d.sent(keyOf(1), bundle(1, nonce))
+	require.Equal(t, http.StatusBadRequest, a.status)
+	require.Contains(t, a.body, "too much gas")
+}

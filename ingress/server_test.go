@@ -116,7 +116,7 @@ func TestShutdownTurnsUnreadyThenFinishesWhatIsInFlight(t *testing.T) {
 	b.publish = func(*order.Order) error { close(entered); <-release; return nil }
 	d := open(t, b, func(c *Config) { c.DrainDelay = 200 * time.Millisecond })
 	ready := func() int {
-		resp, err := d.client.Get(d.url("/readyz")) //nolint:noctx // a test's client
+		resp, err := d.client.Get(d.url("/readyz"))
 		if err != nil {
 			return 0
 		}
@@ -142,7 +142,7 @@ func TestReadyzTellsWhatIsWrong(t *testing.T) {
 	b := newBus()
 	d := open(t, b)
 	b.set(func(b *bus) { b.sick = errors.New("store is not connected") })
-	resp, err := d.client.Get(d.url("/readyz")) //nolint:noctx // a test's client
+	resp, err := d.client.Get(d.url("/readyz"))
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
@@ -185,13 +185,15 @@ func writePair(t *testing.T, dir string, serial int64) TLS {
 
 // shown is the serial number that the door shows, over the given highest TLS version.
 func (d *door) shown(highest uint16) (int64, error) {
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MaxVersion: highest}} //nolint:gosec // self-signed
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MaxVersion: highest}}
 	conn, err := dialer.DialContext(d.t.Context(), "tcp", d.Addr().String())
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil //nolint:forcetypeassert,errcheck // a TLS dialer's
+	secure, ok := conn.(*tls.Conn)
+	require.True(d.t, ok)
+	return secure.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
 }
 
 func TestCertificateIsReplacedWithoutARestart(t *testing.T) {
@@ -260,7 +262,7 @@ func TestBuilderStatisticsRaiseAnEntity(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, post(`{"a":`))
 	require.Equal(t, http.StatusBadRequest, post(strings.Repeat(" ", builderBodyLimit+1)))
 
-	resp, err := d.client.Get("http://" + d.BuilderAddr().String() + "/health") //nolint:noctx // a test's client
+	resp, err := d.client.Get("http://" + d.BuilderAddr().String() + "/health")
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	require.Equal(t, http.StatusOK, resp.StatusCode)
