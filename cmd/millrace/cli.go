@@ -78,7 +78,7 @@ func (a *app) parse(args []string) (p *parsed, err error) {
 	}
 	p = &parsed{kctx: kctx, schema: s, resolver: r}
 	if n := kctx.Selected(); n != nil {
-		if c, ok := n.Target.Addr().Interface().(configured); ok {
+		if c, ok := reflect.TypeAssert[configured](n.Target.Addr()); ok {
 			p.settings = c.config()
 		}
 	}

@@ -265,7 +265,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // freeAddr is a loopback address that was free a moment ago, for what has to be known beforehand.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own port
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()

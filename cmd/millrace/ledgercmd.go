@@ -116,7 +116,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-func (v *verdict) print(w io.Writer, asJSON bool) error { //nolint:revive // the command's own flag
+func (v *verdict) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(v)
 	}

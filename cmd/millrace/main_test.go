@@ -57,8 +57,23 @@ func check(t *testing.T, environ []string, args ...string) map[string]config.Set
 
 func TestEveryCommandHasHelp(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"node"}, {"ingress"}, {"worker"}, {"egress"}, {"bus"}, {"streams"}, {"streams", "plan"}, {"streams", "apply"},
-		{"config"}, {"config", "check"}, {"config", "reference"}, {"sign"}, {"ledger"}, {"ledger", "dump"}, {"ledger", "verify"}, {"version"},
+		{},
+		{"node"},
+		{"ingress"},
+		{"worker"},
+		{"egress"},
+		{"bus"},
+		{"streams"},
+		{"streams", "plan"},
+		{"streams", "apply"},
+		{"config"},
+		{"config", "check"},
+		{"config", "reference"},
+		{"sign"},
+		{"ledger"},
+		{"ledger", "dump"},
+		{"ledger", "verify"},
+		{"version"},
 	} {
 		o := call(t, "", nil, append(args, "--help")...)
 		require.Equal(t, exitOK, o.code, args)

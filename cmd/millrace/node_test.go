@@ -100,7 +100,7 @@ func TestRestartOfAStubNodeOnTheSameStore(t *testing.T) {
 }
 
 func TestAdminPortInUseIsAFailure(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own port
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	var errs bytes.Buffer

@@ -91,7 +91,7 @@ func (p *process) reload(ctx context.Context) error {
 func (p *process) account(after []config.Setting) (applied, waiting []string) {
 	switched := p.tlsSwitched(after)
 	for _, key := range config.Changed(p.inForce, after) {
-		if reloadable(key) && !(switched && strings.HasPrefix(key, "ingress.tls.")) {
+		if reloadable(key) && (!switched || !strings.HasPrefix(key, "ingress.tls.")) {
 			applied = append(applied, key)
 			continue
 		}

@@ -142,8 +142,10 @@ func TestEveryTypeReadsTheSameFromFileEnvAndFlag(t *testing.T) {
 			return parse(t, "door:\n  wait: 1s\n  body: 512MB\n  gzip: true\n  nets: [a, b]\n  codes: [-1, 2]\n  limit:\n    count: 7\n", nil)
 		},
 		"env": func() (parsed, error) {
-			return parse(t, "", []string{"MILLRACE_DOOR_WAIT=1s", "MILLRACE_DOOR_BODY=512MB", "MILLRACE_DOOR_GZIP=true",
-				"MILLRACE_DOOR_NETS=a,b", "MILLRACE_DOOR_CODES=-1,2", "MILLRACE_DOOR_LIMIT_COUNT=7"})
+			return parse(t, "", []string{
+				"MILLRACE_DOOR_WAIT=1s", "MILLRACE_DOOR_BODY=512MB", "MILLRACE_DOOR_GZIP=true",
+				"MILLRACE_DOOR_NETS=a,b", "MILLRACE_DOOR_CODES=-1,2", "MILLRACE_DOOR_LIMIT_COUNT=7",
+			})
 		},
 		"flag": func() (parsed, error) {
 			return parse(t, "", nil, "--door.wait=1s", "--door.body=512MB", "--door.gzip", "--door.nets=a,b", "--door.codes=-1,2", "--door.limit.count=7")

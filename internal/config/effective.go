@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -79,10 +80,10 @@ func isList(v reflect.Value) bool {
 }
 
 func formatValue(v reflect.Value, typ string) string {
-	if d, ok := v.Interface().(time.Duration); ok {
+	if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 		return formatDuration(d)
 	}
-	if t, ok := v.Interface().(interface{ MarshalText() ([]byte, error) }); ok {
+	if t, ok := reflect.TypeAssert[encoding.TextMarshaler](v); ok {
 		if b, err := t.MarshalText(); err == nil {
 			return string(b)
 		}
@@ -115,10 +116,10 @@ func formatDuration(d time.Duration) string {
 }
 
 // userinfo finds the password (or token) part of URLs.
-var userinfo = regexp.MustCompile(`(://)[^/@\s]+@`) //nolint:gochecknoglobals // compiled once
+var userinfo = regexp.MustCompile(`(://)[^/@\s]+@`)
 
 // mask hides a secret value, and in any other the user part of URLs.
-func mask(value string, secret bool) string { //nolint:revive // unexported, a filter's flag
+func mask(value string, secret bool) string {
 	if secret && value != "" {
 		return masked
 	}

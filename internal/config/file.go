@@ -40,7 +40,7 @@ func (w *walker) fail(n *yaml.Node, format string, args ...any) {
 
 func (w *walker) walk(prefix string, n *yaml.Node) {
 	if n.Kind != yaml.MappingNode {
-		if !(n.Kind == yaml.ScalarNode && n.Tag == "!!null") {
+		if n.Kind != yaml.ScalarNode || n.Tag != "!!null" {
 			w.fail(n, "%s is a section: expected keys below it", strings.TrimSuffix(prefix, "."))
 		}
 		return

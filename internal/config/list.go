@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func setScalar(v reflect.Value, typ, s string) error {
 		v.SetInt(int64(d))
 		return err
 	}
-	if u, ok := v.Addr().Interface().(interface{ UnmarshalText([]byte) error }); ok {
+	if u, ok := reflect.TypeAssert[encoding.TextUnmarshaler](v.Addr()); ok {
 		return u.UnmarshalText([]byte(s))
 	}
 	switch v.Kind() {

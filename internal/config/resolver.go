@@ -173,7 +173,7 @@ func (r *Resolver) filePath(ctx *kong.Context) string {
 }
 
 // orchestrated are the variables that Kubernetes sets for services whose names begin with millrace.
-var orchestrated = regexp.MustCompile( //nolint:gochecknoglobals // compiled once
+var orchestrated = regexp.MustCompile(
 	`^MILLRACE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func (r *Resolver) checkEnv() error {

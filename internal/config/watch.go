@@ -29,7 +29,7 @@ func Watch(ctx context.Context, path string, changed func()) error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", path, err)
 	}
-	defer w.Close()
+	defer w.Close() //nolint:errcheck // nothing is lost with it
 	if err := watchDirs(w, path); err != nil {
 		return err
 	}
@@ -68,8 +68,8 @@ func watchDirs(w *fsnotify.Watcher, path string) error {
 	if err := w.Add(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("watch %s: %w", filepath.Dir(path), err)
 	}
-	if real, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(real) != filepath.Dir(path) {
-		_ = w.Add(filepath.Dir(real))
+	if target, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(target) != filepath.Dir(path) {
+		_ = w.Add(filepath.Dir(target))
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -65,8 +66,8 @@ func Run(ctx context.Context, components ...Component) error {
 			errs = append(errs, r.failure())
 		}
 	}
-	for i := len(rs) - 1; i >= 0; i-- {
-		if err := rs[i].stop(); err != nil && !contains(errs, err) {
+	for _, r := range slices.Backward(rs) {
+		if err := r.stop(); err != nil && !contains(errs, err) {
 			errs = append(errs, err)
 		}
 	}

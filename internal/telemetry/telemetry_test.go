@@ -144,7 +144,7 @@ func TestMetricNamesPassPrometheusLint(t *testing.T) {
 }
 
 func TestAdminPortInUseIsAnError(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own port
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	a, err := telemetry.NewAdmin(telemetry.AdminConfig{Listen: l.Addr().String()}, telemetry.Token{}, telemetry.Pages{},

@@ -76,11 +76,11 @@ func (t Token) write(next http.Handler) http.Handler {
 // loopback name is refused as well: a web page can make a browser on this machine call us.
 func (t Token) read(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !(isLoopback(r.RemoteAddr) && isLoopback(r.Host)) && !t.Allows(r) {
-			deny(w)
+		if isLoopback(r.RemoteAddr) && isLoopback(r.Host) || t.Allows(r) {
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		deny(w)
 	})
 }
 
