@@ -3,6 +3,7 @@ package embedded
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,8 @@ import (
 const (
 	AdminSeed = "admin.nk" // may do everything: the nats CLI, `millrace streams apply`
 	RoleSeed  = "role.nk"  // a role in another process: data, consumers, buckets; no stream changes
+	// CLIContext is a context file for the nats CLI as the admin: `nats --context <absolute path>`.
+	CLIContext = "nats-cli.json"
 )
 
 // Connection types of the server's user permissions.
@@ -83,6 +86,25 @@ func seedFile(path string) (nkeys.KeyPair, error) {
 		return nil, fmt.Errorf("write nkey seed: %w", err)
 	}
 	return kp, nil
+}
+
+// writeCLIContext writes the context file anew, because the address may be another one at each start.
+func writeCLIContext(cfg *Config, url string) (path string, err error) {
+	dir, err := filepath.Abs(cfg.authDir())
+	if err != nil {
+		return "", fmt.Errorf("write cli context: %w", err)
+	}
+	b, err := json.Marshal(map[string]string{
+		"description": "millrace, admin", "url": url, "nkey": filepath.Join(dir, AdminSeed),
+	})
+	if err != nil {
+		return "", fmt.Errorf("write cli context: %w", err)
+	}
+	path = filepath.Join(dir, CLIContext)
+	if err := writeDurably(path, string(b)+"\n"); err != nil {
+		return "", fmt.Errorf("write cli context: %w", err)
+	}
+	return path, nil
 }
 
 // nkeyUsers is the server's side. No user means no access: NoAuthUser is never set.

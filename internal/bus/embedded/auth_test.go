@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,11 +152,36 @@ func TestNoSeedIsMadeWithoutAListener(t *testing.T) {
 func TestListenerLogsHowToConnectAndNoSecret(t *testing.T) {
 	out := &logBuffer{}
 	s := natstest.Start(t, natstest.Listen(), natstest.Log(slog.New(slog.NewTextHandler(out, nil))))
-	require.Contains(t, out.String(), "--nkey "+seedPath(s, embedded.AdminSeed))
+	require.Contains(t, out.String(), "nats --context "+seedPath(s, embedded.CLIContext))
 	require.Contains(t, out.String(), s.ClientURL())
 	seed, err := os.ReadFile(seedPath(s, embedded.AdminSeed))
 	require.NoError(t, err)
 	require.NotContains(t, out.String(), string(seed[:20]))
+}
+
+func TestCLIContextNamesTheAddressAndTheAdminsSeed(t *testing.T) {
+	s := natstest.Start(t, natstest.Listen())
+	for range 2 {
+		b, err := os.ReadFile(seedPath(s, embedded.CLIContext))
+		require.NoError(t, err)
+		var c struct{ URL, Nkey string }
+		require.NoError(t, json.Unmarshal(b, &c))
+		require.Equal(t, s.ClientURL(), c.URL)
+		require.True(t, filepath.IsAbs(c.Nkey))
+		_, err = dialTCP(t, s, c.Nkey)
+		require.NoError(t, err)
+		s.Restart(t) // on another port
+	}
+}
+
+func TestRefusedConnectionsDoNotFloodTheLog(t *testing.T) {
+	out := &logBuffer{}
+	s := natstest.Start(t, natstest.Listen(), natstest.Log(slog.New(slog.NewTextHandler(out, nil))))
+	for range 200 {
+		_, err := nats.Connect(s.ClientURL())
+		require.ErrorIs(t, err, nats.ErrAuthorization)
+	}
+	require.Less(t, strings.Count(out.String(), "authentication error"), 150)
 }
 
 func TestClientAuthNamesAFileThatHoldsNoKey(t *testing.T) {

@@ -6,7 +6,8 @@
 // Without Config.Listen there is no port: clients of this process come in over a pipe
 // (Server.ConnectOption). With it, the ordinary nats CLI and role processes connect by TCP. Every
 // connection proves an nkey, those of this process too; there is no anonymous user. The seeds are
-// generated on the first start and kept next to the store, readable by the owner alone.
+// generated on the first start and kept next to the store, readable by the owner alone, with a
+// context file for the CLI (`nats --context <absolute path> stream ls`).
 //
 // # Durability
 //

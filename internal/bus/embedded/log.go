@@ -8,23 +8,49 @@ import (
 	"sync/atomic"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/time/rate"
 )
 
 // serverLog hands the server's log lines on: warnings and errors as such, everything else at debug
 // level. It also keeps what the server calls fatal, because the server itself only returns from
 // its start-up after such a line.
+//
+// The server writes a line for each connection that it refuses, so lines above debug level are
+// limited; how many were left out is on the next one.
 type serverLog struct {
-	log   *slog.Logger
-	fatal atomic.Pointer[string]
+	log     *slog.Logger
+	fatal   atomic.Pointer[string]
+	limit   *rate.Limiter
+	dropped atomic.Int64
 }
+
+func newServerLog(log *slog.Logger) *serverLog {
+	return &serverLog{log: log, limit: rate.NewLimiter(linesPerSecond, linesAtOnce)}
+}
+
+const (
+	linesPerSecond = 5
+	linesAtOnce    = 50
+)
 
 var _ server.Logger = (*serverLog)(nil)
 
 func (l *serverLog) write(level slog.Level, format string, args []any) {
 	ctx := context.Background()
-	if l.log.Enabled(ctx, level) {
-		l.log.LogAttrs(ctx, level, "nats-server", slog.String("text", fmt.Sprintf(format, args...)))
+	if !l.log.Enabled(ctx, level) {
+		return
 	}
+	attrs := []slog.Attr{slog.String("text", fmt.Sprintf(format, args...))}
+	if level > slog.LevelDebug {
+		if !l.limit.Allow() {
+			l.dropped.Add(1)
+			return
+		}
+		if n := l.dropped.Swap(0); n > 0 {
+			attrs = append(attrs, slog.Int64("dropped_lines", n))
+		}
+	}
+	l.log.LogAttrs(ctx, level, "nats-server", attrs...)
 }
 
 // Noticef, Warnf, Errorf, Fatalf, Debugf and Tracef are the server's levels.

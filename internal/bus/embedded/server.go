@@ -70,15 +70,18 @@ func (s *Server) start(ctx context.Context) error {
 	if s.ns, err = server.NewServer(opts); err != nil {
 		return fmt.Errorf("embedded server: %w", err)
 	}
-	l := &serverLog{log: s.log}
+	l := newServerLog(s.log)
 	s.ns.SetLoggerV2(l, false, false, false)
 	s.ns.Start()
-	if err := s.awaitReady(ctx, l); err != nil {
+	err = s.awaitReady(ctx, l)
+	if err == nil {
+		err = s.announce(ctx)
+	}
+	if err != nil {
 		s.ns.Shutdown()
 		s.ns.WaitForShutdown()
 		return fmt.Errorf("start embedded server: %w", err)
 	}
-	s.announce(ctx)
 	return nil
 }
 
@@ -130,19 +133,23 @@ func (s *Server) awaitReady(ctx context.Context, l *serverLog) error {
 	}
 }
 
-func (s *Server) announce(ctx context.Context) {
+func (s *Server) announce(ctx context.Context) error {
 	if s.Unclean() {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "the machine stopped without a clean shutdown of the store",
 			slog.String("store_dir", s.cfg.StoreDir))
 	}
 	if s.cfg.Listen == "" {
-		return
+		return nil
 	}
-	seed := filepath.Join(s.cfg.authDir(), AdminSeed)
+	cli, err := writeCLIContext(&s.cfg, s.ClientURL())
+	if err != nil {
+		return err
+	}
 	s.log.LogAttrs(ctx, slog.LevelInfo, "nats listener open",
 		slog.String("url", s.ClientURL()),
-		slog.String("admin_cli", "nats --server "+s.ClientURL()+" --nkey "+seed+" stream ls"),
+		slog.String("admin_cli", "nats --context "+cli+" stream ls"),
 		slog.String("role_creds", filepath.Join(s.cfg.authDir(), RoleSeed)))
+	return nil
 }
 
 // ConnectOption makes a nats.Connect of this process reach the server over a pipe, authenticated,

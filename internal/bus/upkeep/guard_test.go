@@ -93,6 +93,24 @@ func TestGuardPausedRecordKeepsWhatItHasAndGoesOnWhereItStopped(t *testing.T) {
 	eventually(t, func() bool { return state(t, js, subjects.StreamRecord).Msgs == 8 })
 }
 
+// The server finds out again how far RECORD had come, although it had no sources when it died.
+func TestGuardPausedRecordGoesOnWhereItStoppedAfterAKill(t *testing.T) {
+	s, js := started(t)
+	high := subjects.In(order.PriorityHigh, 0)
+	publish(t, js, high, 5)
+	eventually(t, func() bool { return state(t, js, subjects.StreamRecord).Msgs == 5 })
+	store := &fakeStore{used: 850}
+	require.NoError(t, newGuard(js, store).Look(t.Context()))
+	publish(t, js, high, 3)
+	s.Kill(t)
+	store.used = 100
+	g := newGuard(js, store)
+	eventually(t, func() bool { return g.Look(t.Context()) == nil })
+	publish(t, js, high, 1)
+	eventually(t, func() bool { return state(t, js, subjects.StreamRecord).Msgs >= 9 })
+	require.Equal(t, uint64(9), state(t, js, subjects.StreamRecord).LastSeq, "none twice")
+}
+
 func TestGuardFindsADoorAndARecordThatAnEarlierProcessLeft(t *testing.T) {
 	s, js := started(t)
 	store := &fakeStore{used: 950}
