@@ -32,7 +32,7 @@ func benchmarkValidate(b *testing.B, rules Rules) {
 	b.SetBytes(int64(len(o.Body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := p.validateShared(o, func() {}); err != nil {
+		if _, err := p.validateShared(b.Context(), o, func() {}); err != nil {
 			b.Fatal(err)
 		}
 	}

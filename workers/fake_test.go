@@ -66,8 +66,8 @@ func (s *store) advance(d time.Duration) {
 	s.now = s.now.Add(d)
 }
 
-// bus is one process life's access to the store.
-type bus struct {
+// fakeBus is one process life's access to the store.
+type fakeBus struct {
 	*store
 	life    int
 	consume func(ctx context.Context, slots int, h handler) error
@@ -75,17 +75,17 @@ type bus struct {
 
 type handler = func(context.Context, order.Delivery, func()) (func(context.Context) error, error)
 
-func (b *bus) Now() time.Time {
+func (b *fakeBus) Now() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.now
 }
 
-func (b *bus) ConsumeIn(ctx context.Context, slots int, h func(context.Context, order.Delivery, func()) (func(context.Context) error, error)) error {
+func (b *fakeBus) ConsumeIn(ctx context.Context, slots int, h func(context.Context, order.Delivery, func()) (func(context.Context) error, error)) error {
 	return b.consume(ctx, slots, h)
 }
 
-func (b *bus) PublishOK(ctx context.Context, o *order.Order) (r order.Receipt, err error) {
+func (b *fakeBus) PublishOK(ctx context.Context, o *order.Order) (r order.Receipt, err error) {
 	err = b.effect(ctx, "ok", func() {
 		id := subjects.OKMsgID(o)
 		if b.ok[id] != nil {
@@ -98,7 +98,7 @@ func (b *bus) PublishOK(ctx context.Context, o *order.Order) (r order.Receipt, e
 	return r, err
 }
 
-func (b *bus) RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error {
+func (b *fakeBus) RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error {
 	return b.effect(ctx, "record", func() {
 		es, err := ledger.Decode(entry)
 		if err != nil || len(es) != 1 || es[0].Priority != p || es[0].Accept != a {
@@ -110,15 +110,15 @@ func (b *bus) RecordRejected(ctx context.Context, p order.Priority, a order.Acce
 	})
 }
 
-func (b *bus) PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error {
+func (b *fakeBus) PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error {
 	return b.effect(ctx, "refusal", func() { b.refusals[id] = r })
 }
 
-func (b *bus) SendVerdict(ctx context.Context, _ string, v order.Verdict) error {
+func (b *fakeBus) SendVerdict(ctx context.Context, _ string, v order.Verdict) error {
 	return b.effect(ctx, "verdict", func() { b.verdicts = append(b.verdicts, v) })
 }
 
-func (b *bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error) {
+func (b *fakeBus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error) {
 	err = b.effect(ctx, "mark", func() {
 		life, ok := b.marks[a]
 		already = ok && life != b.life
@@ -127,11 +127,11 @@ func (b *bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, 
 	return already, err
 }
 
-func (b *bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
+func (b *fakeBus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
 	return b.effect(ctx, "clear", func() { delete(b.marks, a) })
 }
 
-func (b *bus) ports() Ports {
+func (b *fakeBus) ports() Ports {
 	return Ports{Source: b, Publisher: b, Recorder: b, Refusals: b, Verdicts: b, Suspects: b, Clock: b}
 }
 
@@ -148,12 +148,12 @@ var anything = rulesFunc(func([]byte, order.Kind, time.Time) (order.TxInfo, erro
 // process is one process life: a worker and its bus.
 type process struct {
 	*Worker
-	bus *bus
+	bus *fakeBus
 }
 
 func start(tb testing.TB, s *store, life int, rules Rules) process {
 	tb.Helper()
-	b := &bus{store: s, life: life}
+	b := &fakeBus{store: s, life: life}
 	w, err := New(Config{SignerCache: cacheConfig()}, b.ports(), rules, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(tb, err)
 	return process{w, b}

@@ -16,7 +16,7 @@ import (
 const panicDelay = 100 * time.Millisecond
 
 // handle decides about one delivery in a slot and returns what is to be stored outside of it.
-func (w *Worker) handle(_ context.Context, d order.Delivery, yield func()) (func(context.Context) error, error) {
+func (w *Worker) handle(ctx context.Context, d order.Delivery, yield func()) (func(context.Context) error, error) {
 	w.metrics.inSlot.Inc()
 	defer w.metrics.inSlot.Dec()
 	now := w.ports.Clock.Now()
@@ -27,17 +27,17 @@ func (w *Worker) handle(_ context.Context, d order.Delivery, yield func()) (func
 	case d.Deliveries >= suspectAfter:
 		return func(ctx context.Context) error { return w.runAlone(ctx, d) }, nil
 	}
-	valid, err := w.validateShared(d.Order, yield)
+	valid, err := w.validateShared(ctx, d.Order, yield)
 	return w.settlement(d, valid, err)
 }
 
 // validateShared validates beside other orders, giving way to more urgent ones.
-func (w *Worker) validateShared(o *order.Order, yield func()) (valid *order.Order, err error) {
+func (w *Worker) validateShared(ctx context.Context, o *order.Order, yield func()) (valid *order.Order, err error) {
 	watch := stopwatch{started: time.Now()}
-	defer w.recovered(o, &err)
+	defer w.recovered(ctx, o, &err)
 	w.alone.RLock()
 	defer w.alone.RUnlock()
-	valid, err = w.validate(o, func() {
+	valid, err = w.validate(ctx, o, func() {
 		w.alone.RUnlock()
 		defer w.alone.RLock()
 		watch.pause(yield)
@@ -48,23 +48,26 @@ func (w *Worker) validateShared(o *order.Order, yield func()) (valid *order.Orde
 
 // settlement turns a verdict into what has to be stored for it.
 func (w *Worker) settlement(d order.Delivery, valid *order.Order, err error) (func(context.Context) error, error) {
-	if err == nil {
-		return func(ctx context.Context) error { return w.approve(ctx, d, valid) }, nil
+	reason := order.AsReason(err)
+	if reason == nil && err != nil {
+		return nil, err
 	}
-	if reason := order.AsReason(err); reason != nil {
-		return func(ctx context.Context) error { return w.refuse(ctx, d.Order, ledger.Invalid, reason) }, nil
-	}
-	return nil, err
+	return func(ctx context.Context) error {
+		if reason != nil {
+			return w.refuse(ctx, d.Order, ledger.Invalid, reason)
+		}
+		return w.approve(ctx, d, valid)
+	}, nil
 }
 
 // recovered turns a panic into an error that brings the order back.
-func (w *Worker) recovered(o *order.Order, err *error) {
+func (w *Worker) recovered(ctx context.Context, o *order.Order, err *error) {
 	p := recover()
 	if p == nil {
 		return
 	}
 	w.metrics.panics.Inc()
-	w.log.LogAttrs(context.Background(), slog.LevelError, "validating an order panicked",
+	w.log.LogAttrs(ctx, slog.LevelError, "validating an order panicked",
 		slog.String("accept_id", o.Accept.String()), slog.String("order_id", o.ID.String()),
 		slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 	*err = retry.After(fmt.Errorf("%w: %v", ErrPanic, p), panicDelay)

@@ -72,8 +72,7 @@ func stageSeconds(reg prometheus.Registerer) *prometheus.HistogramVec {
 		Buckets: prometheus.ExponentialBuckets(10e-6, 2, 22),
 	}, []string{"stage", "priority"})
 	err := reg.Register(h)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		if shared, ok := there.ExistingCollector.(*prometheus.HistogramVec); ok {
 			return shared
 		}

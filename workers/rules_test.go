@@ -156,7 +156,7 @@ func bodyViolations(t *testing.T) []violation {
 func TestALongReasonIsCutInTheRecordOnly(t *testing.T) {
 	s := newStore()
 	long := order.Refuse(order.CodeBadSender, strings.Repeat("very long ", 100))
-	p := start(t, s, 1, rulesFunc(refuseWith(long)))
+	p := start(t, s, 1, refuseWith(long))
 	o := acceptedBundle(t, sign(t, "a", dynamicTx(1)))
 	require.Equal(t, long, order.AsReason(p.deliver(delivery(o, 1))))
 	require.Less(t, len(s.records[o.Accept].Text), len(long.Text))

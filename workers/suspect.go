@@ -10,6 +10,7 @@ import (
 
 	"millrace/internal/ledger"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 // maxCondemned bounds the poisoned orders that wait for their record; more are not remembered, so
@@ -83,7 +84,7 @@ func (w *Worker) tryAlone(ctx context.Context, o *order.Order) (*order.Order, er
 		return nil, errPoison
 	}
 	w.metrics.suspects.Inc()
-	valid, err := w.validateAlone(o)
+	valid, err := w.validateAlone(ctx, o)
 	if errors.Is(err, ErrPanic) {
 		w.condemned.add(o.Accept)
 		return nil, errPoison
@@ -97,12 +98,12 @@ func (w *Worker) tryAlone(ctx context.Context, o *order.Order) (*order.Order, er
 }
 
 // validateAlone waits until no other order is in validation and keeps it so.
-func (w *Worker) validateAlone(o *order.Order) (valid *order.Order, err error) {
-	defer w.recovered(o, &err)
+func (w *Worker) validateAlone(ctx context.Context, o *order.Order) (valid *order.Order, err error) {
+	defer w.recovered(ctx, o, &err)
 	w.alone.Lock()
 	defer w.alone.Unlock()
 	started := time.Now()
-	valid, err = w.validate(o, func() {})
+	valid, err = w.validate(ctx, o, func() {})
 	w.metrics.validated(o.Priority, time.Since(started))
 	return valid, err
 }
@@ -111,11 +112,15 @@ func (w *Worker) mark(ctx context.Context, a order.AcceptID) (already bool, err 
 	mctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	already, err = w.ports.Suspects.MarkSuspect(mctx, a)
-	if err != nil {
-		// It may have been stored all the same.
-		return false, errors.Join(fmt.Errorf("mark suspect %s: %w", a, err), w.unmark(ctx, a))
+	if err == nil {
+		return already, nil
 	}
-	return already, nil
+	err = fmt.Errorf("mark suspect %s: %w", a, err)
+	if _, later := retry.Delay(err); later {
+		return false, err // another process's mark: it is the evidence, so it stays
+	}
+	// It may have been stored all the same, and would accuse an order that has not run.
+	return false, errors.Join(err, w.unmark(ctx, a))
 }
 
 // unmark removes the mark even while the process stops.

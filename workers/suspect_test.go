@@ -14,6 +14,7 @@ import (
 
 	"millrace/internal/ledger"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 func refuseWith(r *order.Reason) rulesFunc {
@@ -214,6 +215,28 @@ func TestRule08AMarkThatCantBeStoredOrRemovedHoldsTheOrderBack(t *testing.T) {
 	}
 }
 
+// While the process that set the mark may be alive nothing is decided, and the mark, which is the
+// evidence if that process is dead, stays.
+func TestRule08AnotherProcessesMarkIsLeftAlone(t *testing.T) {
+	o := acceptedBundle(t, sign(t, "a", legacyTx()))
+	s := newStore()
+	s.marks[o.Accept] = 1
+	s.fail = func(effect string, _ bool) error {
+		if effect == "mark" {
+			return retry.After(errors.New("may be alive"), time.Second)
+		}
+		return nil
+	}
+	p := start(t, s, 2, anything)
+	err := p.deliver(delivery(o, 4))
+	d, ok := retry.Delay(err)
+	require.True(t, ok)
+	require.Equal(t, time.Second, d)
+	require.Equal(t, map[order.AcceptID]int{o.Accept: 1}, s.marks)
+	s.fail = nil
+	require.Equal(t, order.CodePoisoned, order.AsReason(p.deliver(delivery(o, 5))).Code)
+}
+
 // A process that stops in peace leaves no mark: the next life would take the order for a killer.
 func TestRule08StoppingWhileASuspectRunsLeavesNoMark(t *testing.T) {
 	o := acceptedBundle(t, sign(t, "a", legacyTx()))
@@ -246,5 +269,5 @@ func TestCondemnedAreBounded(t *testing.T) {
 		c.add(order.NewAcceptID(testNow))
 	}
 	require.Len(t, c.ids, maxCondemned)
-	require.False(t, errors.Is(ErrPanic, errPoison))
+	require.NotErrorIs(t, ErrPanic, errPoison)
 }

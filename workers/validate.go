@@ -18,8 +18,8 @@ const textIdentity = "stored identity does not match the order"
 
 // validate decides about o: the order as it goes to OK, or a *order.Reason. between is called
 // between two transactions.
-func (w *Worker) validate(o *order.Order, between func()) (*order.Order, error) {
-	sub, err := w.decode(o)
+func (w *Worker) validate(ctx context.Context, o *order.Order, between func()) (*order.Order, error) {
+	sub, err := w.decode(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +32,7 @@ func (w *Worker) validate(o *order.Order, between func()) (*order.Order, error) 
 			return nil, inTx(err, sub, i)
 		}
 	}
-	if reason := w.identify(o, sub); reason != nil {
+	if reason := w.identify(ctx, o, sub); reason != nil {
 		return nil, reason
 	}
 	body, err := sub.AppendBuilderBody(make([]byte, 0, len(o.Body)+bodyRoom), o)
@@ -45,7 +45,7 @@ func (w *Worker) validate(o *order.Order, between func()) (*order.Order, error) 
 }
 
 // decode reads the stored request, which is a single one: of a batch only the element is stored.
-func (w *Worker) decode(o *order.Order) (*order.Submission, error) {
+func (w *Worker) decode(ctx context.Context, o *order.Order) (*order.Submission, error) {
 	calls, batch, rpcErr := jsonrpc.Parse(o.Body, 1)
 	if rpcErr != nil {
 		return nil, order.Refuse(order.CodeMalformed, rpcErr.Message)
@@ -59,30 +59,30 @@ func (w *Worker) decode(o *order.Order) (*order.Submission, error) {
 	}
 	m, ok := order.ParseMethod(call.Request.Method)
 	if !ok || m != o.Method {
-		return nil, w.mismatched(o, "method")
+		return nil, w.mismatched(ctx, o, "method")
 	}
 	return order.Decode(m, call.Request.Params, w.cfg.Limits)
 }
 
 // identify recomputes what the door wrote beside the bytes: deduplication, replacement and the
 // public id all rest on it.
-func (w *Worker) identify(o *order.Order, sub *order.Submission) *order.Reason {
+func (w *Worker) identify(ctx context.Context, o *order.Order, sub *order.Submission) *order.Reason {
 	if id, key := sub.Identify(o.Signer, o.Nonce, o.NonceDefaulted); id != o.ID || key != o.Key {
-		return w.mismatched(o, "id")
+		return w.mismatched(ctx, o, "id")
 	}
 	if hash, err := sub.PublicHash(o.Nonce); err != nil || hash != o.Hash {
-		return w.mismatched(o, "hash")
+		return w.mismatched(ctx, o, "hash")
 	}
 	if sub.Kind != o.Kind || sub.Replacement != o.Replacement {
-		return w.mismatched(o, "kind")
+		return w.mismatched(ctx, o, "kind")
 	}
 	return nil
 }
 
-func (w *Worker) mismatched(o *order.Order, what string) *order.Reason {
+func (w *Worker) mismatched(ctx context.Context, o *order.Order, what string) *order.Reason {
 	w.metrics.mismatches.Inc()
 	w.mismatch.Do(func() {
-		w.log.LogAttrs(context.Background(), slog.LevelError, "stored identity does not match the order",
+		w.log.LogAttrs(ctx, slog.LevelError, "stored identity does not match the order",
 			slog.String("field", what), slog.String("order_id", o.ID.String()),
 			slog.String("accept_id", o.Accept.String()), slog.String("signature", o.Signature))
 	})

@@ -137,26 +137,26 @@ func TestRule02TheDeadlineIsCheckedAgainBeforeOK(t *testing.T) {
 func TestPublishingEndsSoonAfterTheDeadline(t *testing.T) {
 	o := acceptedBundle(t, sign(t, "a", legacyTx()))
 	s := newStore()
-	b := &deadlineBus{bus: &bus{store: s, life: 1}}
+	b := &deadlineBus{fakeBus: &fakeBus{store: s, life: 1}}
 	ports := b.ports()
 	ports.Publisher = b
 	w, err := New(Config{SignerCache: cacheConfig()}, ports, anything, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
 	s.advance(testMaxAge - time.Second)
-	require.NoError(t, process{w, b.bus}.deliver(delivery(o, 1)))
+	require.NoError(t, process{w, b.fakeBus}.deliver(delivery(o, 1)))
 	require.InDelta(t, (time.Second + graceAfterDeadline).Seconds(), b.left.Seconds(), 0.5)
 }
 
 // deadlineBus notes how much time a publish is given.
 type deadlineBus struct {
-	*bus
+	*fakeBus
 	left time.Duration
 }
 
 func (b *deadlineBus) PublishOK(ctx context.Context, o *order.Order) (order.Receipt, error) {
 	at, _ := ctx.Deadline()
 	b.left = time.Until(at)
-	return b.bus.PublishOK(ctx, o)
+	return b.fakeBus.PublishOK(ctx, o)
 }
 
 // An order whose publish timed out may be in OK (CORRECTNESS 4): a record for all targets beside the
@@ -228,7 +228,7 @@ func TestAHeaderThatDoesNotFitTheBytesIsRefused(t *testing.T) {
 
 func TestRunConsumesWithTheConfiguredSlots(t *testing.T) {
 	for configured, want := range map[int]int{0: runtime.GOMAXPROCS(0), 3: 3} {
-		b := &bus{store: newStore()}
+		b := &fakeBus{store: newStore()}
 		errGone := errors.New("connection gone")
 		b.consume = func(_ context.Context, slots int, _ handler) error {
 			require.Equal(t, want, slots)
@@ -248,7 +248,7 @@ func TestNewReportsEveryMissingPart(t *testing.T) {
 	for _, port := range []string{"source", "publisher", "recorder", "refusals", "verdicts", "suspects", "clock"} {
 		require.ErrorContains(t, err, port)
 	}
-	_, err = New(good, (&bus{store: newStore()}).ports(), nil, nil, nil)
+	_, err = New(good, (&fakeBus{store: newStore()}).ports(), nil, nil, nil)
 	require.ErrorIs(t, err, ErrConfig)
 	bad := Config{Concurrency: -1, Limits: order.Limits{MaxTxs: -1}}
 	_, err = New(bad, Ports{}, anything, nil, nil)
@@ -259,7 +259,7 @@ func TestNewReportsEveryMissingPart(t *testing.T) {
 
 func TestMetricsShowZeroAtStart(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	_, err := New(Config{SignerCache: cacheConfig()}, (&bus{store: newStore()}).ports(), anything, slog.New(slog.DiscardHandler), reg)
+	_, err := New(Config{SignerCache: cacheConfig()}, (&fakeBus{store: newStore()}).ports(), anything, slog.New(slog.DiscardHandler), reg)
 	require.NoError(t, err)
 	n, err := testutil.GatherAndCount(reg, "millrace_worker_validated_total", "millrace_order_stage_seconds")
 	require.NoError(t, err)
@@ -268,7 +268,8 @@ func TestMetricsShowZeroAtStart(t *testing.T) {
 
 func TestTheStageHistogramIsSharedInOneProcess(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	require.Same(t, stageSeconds(reg), stageSeconds(reg))
+	first, second := stageSeconds(reg), stageSeconds(reg)
+	require.Same(t, first, second)
 }
 
 func TestPanicIsNotARefusal(t *testing.T) {
