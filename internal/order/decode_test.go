@@ -3,6 +3,7 @@ package order
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -236,4 +237,38 @@ func TestDecodeRefusesEachFaultOfTheOtherMethods(t *testing.T) {
 		require.NotNil(t, AsReason(err), tc.params)
 		require.Equal(t, tc.text, err.Error(), tc.params)
 	}
+}
+
+func TestDecodeBoundsTheNumberOfValues(t *testing.T) {
+	var members, pairs strings.Builder
+	for i := range maxValues + 1 {
+		fmt.Fprintf(&members, `,"%x":0`, i)
+		pairs.WriteString(",{}")
+	}
+	for _, params := range []string{
+		`[{"txs":["01"]` + members.String() + `}]`,
+		`[{"txs":["01"],"x":{"y":0` + members.String() + `}}]`,
+		`[{"txs":["01"],"x":[0` + pairs.String() + `]}]`,
+	} {
+		_, err := Decode(MethodSendBundle, []byte(params), Limits{})
+		require.EqualError(t, err, "more than 65536 values")
+	}
+	_, err := Decode(MethodSendShareBundle, []byte(`[{"body":[{"tx":"01"}],"validity":{"refund":[{}`+pairs.String()+`]}}]`), Limits{})
+	require.ErrorContains(t, err, "more than 65536 values")
+}
+
+func TestDecodeCanRunConcurrently(t *testing.T) {
+	params := []byte(vectorBundle())
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 100 {
+				s, err := Decode(MethodSendBundle, params, Limits{})
+				if err != nil || len(s.Txs) != 2 || s.Txs[0][0] != 2 {
+					t.Error("decoded something else")
+				}
+			}
+		})
+	}
+	group.Wait()
 }

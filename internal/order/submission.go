@@ -69,7 +69,8 @@ type decoder struct {
 //
 // It is one pass: hex goes into one buffer of half the size of params, everything else stays a view
 // over params, which must not change as long as the submission is in use. Member names are
-// case-sensitive, a duplicate is refused at any depth, and so is nesting deeper than 64.
+// case-sensitive, a duplicate is refused at any depth, and so are nesting deeper than 64 and more
+// than 65,536 members and unknown values.
 func Decode(m Method, params []byte, lim Limits) (*Submission, error) {
 	d := decoder{reader: newReader(params), s: &Submission{Method: m}, input: params, maxTxs: lim.maxTxs()}
 	defer d.release()
