@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"millrace/egress"
 	"millrace/egress/builder"
@@ -23,6 +26,9 @@ const (
 	// drainDelivery is what recording the last results may take beyond egress.drain.
 	drainDelivery = 5 * time.Second
 	egressDrain   = 4 * time.Second // egress.Config's default, for a zero egress.drain
+	// retireAfter lets the loop of a stub that is to go start, retireFor lets it end.
+	retireAfter = time.Second
+	retireFor   = 10 * time.Second
 )
 
 // delivery is what a process has to do with builders: it delivers to them (egress), or only asks
@@ -35,9 +41,11 @@ type delivery struct {
 
 	dispatcher *egress.Dispatcher // nil: this process does not deliver
 	stub       *stub              // nil: there are builders, or this process does not deliver
+	retiring   string             // stub.go's mark, when an earlier life of the node had a stub
 
 	mu      sync.Mutex
 	cfg     builder.Config
+	to      []egress.Destination // of the configuration in force
 	senders []egress.Destination // all that ever were, to close their connections
 	readyIn *prometheus.Registry // the metrics of the readiness checks in force
 	asking  atomic.Pointer[builder.Ready]
@@ -87,11 +95,18 @@ func (d *delivery) destinations(p *process) ([]egress.Destination, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
-	d.senders = to
+	d.to, d.senders = to, to
+	if mark := p.cfg.stubMark(); p.cfg.NATS.Embedded() && exists(mark) {
+		d.retiring = mark
+		to = append(slices.Clone(to), retiredStub())
+	}
 	return to, nil
 }
 
 func (d *delivery) toStub(p *process) ([]egress.Destination, error) {
+	if err := os.WriteFile(p.cfg.stubMark(), nil, 0o600); err != nil {
+		return nil, fmt.Errorf("stub builder: %w", err)
+	}
 	s, err := newStub(p.part("stub"))
 	if err != nil {
 		return nil, err
@@ -146,7 +161,28 @@ func (d *delivery) components(cfg *Config) []lifecycle.Component {
 
 func (d *delivery) deliver(ctx context.Context) error {
 	defer d.close()
-	return d.dispatcher.Run(ctx)
+	var g errgroup.Group
+	g.Go(func() error { return d.dispatcher.Run(ctx) })
+	g.Go(func() error { return d.retire(ctx) })
+	return g.Wait()
+}
+
+// retire takes the stub of an earlier life out of the store. Its consumers would never be read
+// again, and what they hold would never be purged, until the store is full.
+func (d *delivery) retire(ctx context.Context) error {
+	if d.retiring == "" || !pause(ctx, retireAfter) {
+		return nil
+	}
+	d.mu.Lock()
+	err := d.dispatcher.Reload(d.to)
+	d.mu.Unlock()
+	if err != nil || !pause(ctx, retireFor) {
+		return err // not known to be done: again at the next start
+	}
+	if err := os.Remove(d.retiring); err != nil {
+		return fmt.Errorf("stub builder: %w", err)
+	}
+	return nil
 }
 
 // close lets go of every connection that is not in use.
@@ -219,7 +255,7 @@ func (d *delivery) reload(cfg *Config) error {
 			return err
 		}
 		closeIdle(d.senders)
-		d.senders = append(d.senders, to...)
+		d.to, d.senders = to, append(slices.Clone(d.senders), to...)
 	}
 	if err := d.ask(next.Targets()); err != nil {
 		return err

@@ -99,6 +99,23 @@ func TestRestartOfAStubNodeOnTheSameStore(t *testing.T) {
 	}
 }
 
+func TestStubIsTakenOutOfTheStoreWhenABuilderComes(t *testing.T) {
+	dir, builder := t.TempDir(), newBuilder(t)
+	p := start(t, nil, nodeArgs(dir)...)
+	hash := newSender(t).accepted(t, p.url("ingress"))
+	eventually(t, "delivered", func() bool { return len(records(t, p.url("admin"), "--hash", hash)) == 1 })
+	require.Equal(t, exitOK, p.stop())
+
+	p = start(t, nil, nodeArgs(dir, "--builder.url="+builder.URL)...)
+	eventually(t, "only the builder has consumers", func() bool {
+		_, text := get(t, p.url("admin")+"/nats/jsz?consumers=true&streams=true")
+		return !strings.Contains(text, "target-stub") && strings.Contains(text, "target-builder")
+	})
+	newSender(t).accepted(t, p.url("ingress"))
+	eventually(t, "the builder gets it", func() bool { return len(builder.got()) > 0 })
+	require.Len(t, records(t, p.url("admin"), "--hash", hash, "--target=stub"), 1, "the record of its delivery stays the only one")
+}
+
 func TestAdminPortInUseIsAFailure(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

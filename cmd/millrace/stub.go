@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 
 	"millrace/egress"
 	"millrace/egress/builder"
@@ -13,6 +15,27 @@ import (
 // stubName is the stub's target name, and its fingerprint: its port is another one at each start,
 // but it stays the same target.
 const stubName = "stub"
+
+// stubMark is the file that says that this store has a stub target.
+func (c *Config) stubMark() string { return filepath.Join(c.dataDir(), "stub.target") }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// retiredStub is the stub as a target that is about to go: it takes nothing more.
+func retiredStub() egress.Destination {
+	return egress.Destination{Name: stubName, Fingerprint: stubName, Sender: nobody{}}
+}
+
+// nobody is a target that is not there.
+type nobody struct{}
+
+// Send says that nothing was sent.
+func (nobody) Send(context.Context, egress.Attempt) egress.Result {
+	return egress.Result{Verdict: egress.Unreachable, Text: "the stub builder is no more"}
+}
 
 // stub is the built-in builder of a node without builders, on a loopback port of its own.
 type stub struct {
