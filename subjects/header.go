@@ -25,6 +25,7 @@ const (
 const (
 	headerVersion = 1
 	headerSize    = 1 + 16 + 3*32 + 20 + 3 + 1 + 8 + 16 + 8 + 8
+	headerText    = headerSize / 3 * 4 // base64; headerSize is a multiple of three
 
 	flagNonceDefaulted = 1 << 0
 )
@@ -46,13 +47,15 @@ func EncodeOrder(o *order.Order) nats.Header {
 		flags |= flagNonceDefaulted
 	}
 	b = append(b, byte(o.Method), byte(o.Kind), byte(o.Priority), flags)
-	b = binary.BigEndian.AppendUint64(b, uint64(o.Deadline.UnixMicro())) //nolint:gosec // after 1970
+	b = binary.BigEndian.AppendUint64(b, uint64(o.Deadline.UnixMicro()))
 	b = append(b, o.Replacement[:]...)
 	b = binary.BigEndian.AppendUint64(b, o.Nonce)
 	b = binary.BigEndian.AppendUint64(b, o.ShareNonce)
 
 	h := make(nats.Header, 6)
-	h[HeaderOrder] = []string{base64.RawStdEncoding.EncodeToString(b)}
+	var text [headerText]byte
+	base64.RawStdEncoding.Encode(text[:], b)
+	h[HeaderOrder] = []string{string(text[:])}
 	set := func(name, value string) {
 		if value != "" {
 			h[name] = []string{value}
@@ -69,11 +72,11 @@ func EncodeOrder(o *order.Order) nats.Header {
 // DecodeOrder reads an order from a message's headers and body; the body is not copied.
 func DecodeOrder(h nats.Header, body []byte) (*order.Order, error) {
 	var buf [headerSize]byte
-	v := first(h, HeaderOrder)
-	if base64.RawStdEncoding.DecodedLen(len(v)) != headerSize {
+	var text [headerText]byte // on the stack, where a conversion of v would not be
+	if v := first(h, HeaderOrder); len(v) != copy(text[:], v) || len(v) != headerText {
 		return nil, ErrHeader
 	}
-	if n, err := base64.RawStdEncoding.Decode(buf[:], []byte(v)); err != nil || n != headerSize || buf[0] != headerVersion {
+	if n, err := base64.RawStdEncoding.Decode(buf[:], text[:]); err != nil || n != headerSize || buf[0] != headerVersion {
 		return nil, ErrHeader
 	}
 	b := buf[1:]
