@@ -108,7 +108,7 @@ func TestParseLeavesDuplicatesInParametersToTheMethod(t *testing.T) {
 func TestAppendWritesWhatFlowProxyWrites(t *testing.T) {
 	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","result":{"bundleHash":"0x01"}}`, string(AppendResult(nil, []byte("1"), []byte(`{"bundleHash":"0x01"}`))))
 	require.Equal(t, `{"id":null,"jsonrpc":"2.0","result":true}`, string(AppendResult(nil, nil, []byte(`true`)))) //nolint:testifylint // byte for byte
-	require.Equal(t, `{"id":"a","jsonrpc":"2.0","error":{"code":-32602,"message":"Invalid params"}}`, //nolint:testifylint // byte for byte
+	require.Equal(t, `{"id":"a","jsonrpc":"2.0","error":{"code":-32602,"message":"Invalid params"}}`,             //nolint:testifylint // byte for byte
 		string(AppendError(nil, []byte(`"a"`), &Error{Code: CodeInvalidParams, Message: MessageInvalidParams})))
 	require.Equal(t, `x{"id":null,"jsonrpc":"2.0","error":{"code":-32602,"message":"a\"\n","data":"<\u0000é`+"\ufffd"+`>"}}`,
 		string(AppendError([]byte("x"), nil, &Error{Code: CodeInvalidParams, Message: "a\"\n", Data: "<\x00é\xff>"})))
