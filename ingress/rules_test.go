@@ -261,7 +261,9 @@ func TestClientThatGoesAwayDoesNotStopTheStore(t *testing.T) {
 func TestRule03NonceOfARefusedOrderIsFreeForAMendedOne(t *testing.T) {
 	t.Parallel()
 	b := newBus()
-	b.decide = func(*order.Order) (*order.Reason, bool) { return order.Refuse(order.CodeGasLimit, "too much gas"), true }
+	b.decide = func(*order.Order) (*order.Reason, bool) {
+		return order.Refuse(order.CodeGasLimit, "too much gas"), true
+	}
 	d := open(t, b)
 	nonce := `,"replacementUuid":"` + someUUID + `","replacementNonce":5`
 	require.Equal(t, http.StatusBadRequest, d.sent(keyOf(1), bundle(1, nonce)).status)
