@@ -150,8 +150,10 @@ func (l *loop) start(sending context.Context, it *item, how probing) {
 	l.wire[it.priority]++
 	l.wireBytes[it.priority] += int64(it.size)
 	l.metrics.onWire[it.priority].Inc()
-	s := shipment{it: it, body: body, deadline: it.deadline, storedAt: it.storedAt, p: it.priority, sequence: it.sequence, probe: how,
-		attempt: Attempt{Number: int(it.attempts) + 1, Repeat: it.repeat || it.ambiguous}}
+	s := shipment{
+		it: it, body: body, deadline: it.deadline, storedAt: it.storedAt, p: it.priority, sequence: it.sequence, probe: how,
+		attempt: Attempt{Number: int(it.attempts) + 1, Repeat: it.repeat || it.ambiguous},
+	}
 	go l.send(sending, s)
 }
 
@@ -200,7 +202,7 @@ func (l *loop) send(ctx context.Context, s shipment) {
 }
 
 // settle takes a result in.
-func (l *loop) settle(r sent, now micros) {
+func (l *loop) settle(ctx context.Context, r sent, now micros) {
 	it := r.it
 	l.onWire--
 	l.wire[it.priority]--
@@ -209,7 +211,7 @@ func (l *loop) settle(r sent, now micros) {
 	if r.probe == probe {
 		l.health.probes--
 	}
-	l.judge(r, now)
+	l.judge(ctx, r, now)
 	if r.started.IsZero() {
 		it.text = cut(r.res.Text)
 		l.retry(it, r.res, now)
@@ -218,8 +220,8 @@ func (l *loop) settle(r sent, now micros) {
 	l.metrics.attempts[r.res.Verdict].Inc()
 	if r.res.Verdict != Unreachable {
 		it.attempts++
-		it.status = uint16(min(max(r.res.Status, 0), 999)) //nolint:gosec // bounded here
-		it.rpcCode = int32(r.res.RPCCode)                  //nolint:gosec // a code beyond is noise
+		it.status = uint16(min(max(r.res.Status, 0), 999))
+		it.rpcCode = int32(r.res.RPCCode) //nolint:gosec // a code beyond is noise
 		if it.sentAt == 0 {
 			it.sentAt = toMicros(r.started)
 		}

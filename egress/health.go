@@ -20,7 +20,7 @@ type health struct {
 
 // judge learns from a result. A refused connection means down at once, other failures after a
 // streak; any verdict on an order means up.
-func (l *loop) judge(r sent, now micros) {
+func (l *loop) judge(ctx context.Context, r sent, now micros) {
 	h := &l.health
 	if r.started.IsZero() || l.stage == stageDraining {
 		if h.down && r.probe == probe {
@@ -32,7 +32,7 @@ func (l *loop) judge(r sent, now micros) {
 	case Accepted, Rejected:
 		h.streak = 0
 		if h.down {
-			l.up(now)
+			l.up(ctx, now)
 		}
 		return
 	default:
@@ -44,11 +44,11 @@ func (l *loop) judge(r sent, now micros) {
 		h.failed++
 		h.probeAt = now + micros(l.cfg.backoff(h.failed).Microseconds())
 	case !h.down && (r.res.Verdict == Unreachable || h.streak >= l.cfg.FailStreak):
-		l.down(now)
+		l.down(ctx, now)
 	}
 }
 
-func (l *loop) down(now micros) {
+func (l *loop) down(ctx context.Context, now micros) {
 	h := &l.health
 	h.down, h.failed, h.downAt = true, 0, now
 	h.probeAt = now + micros(l.cfg.backoff(1).Microseconds())
@@ -57,16 +57,16 @@ func (l *loop) down(now micros) {
 	}
 	l.metrics.setDown()
 	l.isDown.Store(true)
-	l.log.LogAttrs(context.Background(), slog.LevelWarn, "target down",
+	l.log.LogAttrs(ctx, slog.LevelWarn, "target down",
 		slog.String("target", l.name), slog.Int("failures", h.streak), slog.String("last", h.lastText))
 }
 
-func (l *loop) up(now micros) {
+func (l *loop) up(ctx context.Context, now micros) {
 	h := &l.health
 	h.down = false
 	l.metrics.setUp()
 	l.isDown.Store(false)
-	l.log.LogAttrs(context.Background(), slog.LevelInfo, "target up",
+	l.log.LogAttrs(ctx, slog.LevelInfo, "target up",
 		slog.String("target", l.name), slog.Duration("after", (now-h.downAt).duration()),
 		slog.Int("waiting", len(l.pending)))
 }

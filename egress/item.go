@@ -94,7 +94,7 @@ func newItem(d order.Delivery, origin uint16) *item {
 		replacement: o.Replacement, nonce: o.Nonce, defaulted: o.NonceDefaulted,
 		method: o.Method, kind: o.Kind, priority: o.Priority, origin: origin,
 		sequence: d.Sequence, storedAt: toMicros(d.StoredAt), deadline: toMicros(o.Deadline),
-		size:  int32(min(max(d.Size, len(o.Body)), 1<<30)), //nolint:gosec // bounded here
+		size:  int32(min(max(d.Size, len(o.Body)), 1<<30)),
 		state: stateParked, wakeAt: -1, groupAt: -1,
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"millrace/internal/ledger"
 	"millrace/internal/order"
 )
 
@@ -161,7 +160,7 @@ func (l *loop) serve(ctx, sending context.Context) error {
 			return nil
 		case <-removed:
 			removed = nil
-			l.beginRemoval(toMicros(l.clock.Now()))
+			l.beginRemoval(ctx, toMicros(l.clock.Now()))
 		case d := <-l.open(order.PriorityHigh):
 			arrived, err = l.arrive(ctx, order.PriorityHigh, d)
 		case d := <-l.open(order.PriorityMedium):
@@ -169,7 +168,7 @@ func (l *loop) serve(ctx, sending context.Context) error {
 		case d := <-l.open(order.PriorityLow):
 			arrived, err = l.arrive(ctx, order.PriorityLow, d)
 		case r := <-l.results:
-			l.settle(r, toMicros(l.clock.Now()))
+			l.settle(ctx, r, toMicros(l.clock.Now()))
 		case w := <-l.recorder.written:
 			err = l.recorded(w)
 		case <-timer.C:
@@ -239,221 +238,6 @@ func (l *loop) tick(now micros) {
 
 func (l *loop) allFresh() bool {
 	return l.fresh[order.PriorityHigh] && l.fresh[order.PriorityMedium] && l.fresh[order.PriorityLow]
-}
-
-// arrive takes one order in; the item is nil when it is not new.
-func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (*item, error) {
-	now, storedAt := toMicros(l.clock.Now()), toMicros(d.StoredAt)
-	if storedAt < l.tailSince {
-		if err := l.widen(ctx, d.StoredAt); err != nil {
-			return nil, err
-		}
-	}
-	if storedAt <= l.startedAt {
-		l.settleAt = now + settlePause
-	} else {
-		l.fresh[p] = true
-	}
-	l.quietAt = now + settlePause
-	if l.known(p, d, now) {
-		return nil, nil //nolint:nilnil // nothing new is no fault
-	}
-	l.highest[p] = max(l.highest[p], d.Sequence)
-	it := newItem(d, l.mem.origin(d.Order.Origin))
-	it.priority = p
-	if storedAt <= l.startedAt {
-		it.repeat, l.heir = true, true
-		l.inherited.put(idKey(it.id, it.origin), struct{}{})
-		l.inherited.put(keyKey(it.key, it.origin), struct{}{})
-	}
-	it.body = d.Order
-	l.cached += int64(it.size)
-	l.pending[it.accept] = it
-	l.waiting[p]++
-	l.timers.push(it)
-	l.metrics.received.Inc()
-	switch {
-	case l.stage == stageRemoving:
-		l.end(it, ledger.TargetRemoved)
-	case it.deadline <= now:
-		l.expire(it, now)
-	case l.foretold(it, now):
-	case it.replacement.IsZero():
-		l.enqueue(it)
-	default:
-		l.join(it)
-		l.promote(it.group)
-	}
-	return it, nil
-}
-
-// known reports whether d is here already or has its record; what is recorded is acknowledged again.
-func (l *loop) known(p order.Priority, d order.Delivery, now micros) bool {
-	if it, ok := l.pending[d.Order.Accept]; ok {
-		if it.sequence == 0 {
-			it.sequence = d.Sequence
-		}
-		if it.sequence != d.Sequence || it.priority != p {
-			l.ack(p, d.Sequence) // stored twice; the first one is still unacknowledged
-		}
-		return true
-	}
-	_, recorded := l.mem.recorded.find(d.Order.Accept)
-	// Everything at or below the highest sequence was received before. When its record is older than
-	// what we remember, only an acknowledgement that got lost can bring it back.
-	old := d.Sequence <= l.highest[p] && toMicros(d.Order.Deadline)+l.mem.maxAge < now
-	if recorded || old {
-		l.ack(p, d.Sequence)
-		return true
-	}
-	return false
-}
-
-func (l *loop) ack(p order.Priority, sequence uint64) {
-	if err := l.feed.Ack(p, sequence); err != nil {
-		l.metrics.ackErrors.Inc()
-	}
-}
-
-// trim lets go of the body of an item that has to wait when the cache is full.
-func (l *loop) trim(it *item) {
-	if it.body != nil && it.state != stateWire && l.cached > l.cfg.CacheBytes {
-		l.drop(it)
-	}
-}
-
-func (l *loop) drop(it *item) {
-	if it.body != nil {
-		it.body = nil
-		l.cached -= int64(it.size)
-	}
-}
-
-// enqueue readies it, in stored order.
-func (l *loop) enqueue(it *item) {
-	it.state = stateReady
-	l.ready[it.priority].insert(it)
-}
-
-// release readies a parked item, unless its group has to decide.
-func (l *loop) release(it *item) {
-	switch {
-	case it.claim != nil:
-	case it.group != nil:
-		l.promote(it.group)
-	default:
-		l.enqueue(it)
-	}
-}
-
-// foretold ends it when the target has its content, or something newer of its group.
-func (l *loop) foretold(it *item, now micros) bool {
-	if c, ok := l.mem.sent(it, now); ok {
-		it.of = c.accept
-		l.end(it, ledger.Duplicate)
-		return true
-	}
-	if it.replacement.IsZero() {
-		return false
-	}
-	f, ok := l.mem.floor(groupKey{signer: it.signer, uuid: it.replacement, origin: it.origin}, now)
-	if !ok || it.nonce > f.nonce {
-		return false
-	}
-	if it.id == f.id {
-		it.repeat = true // the copy that raised the floor expired, but may have arrived
-		return false
-	}
-	it.of = f.accept
-	l.end(it, ledger.Superseded)
-	return true
-}
-
-// expire ends it at its deadline.
-func (l *loop) expire(it *item, now micros) {
-	if !l.foretold(it, now) {
-		l.end(it, ledger.Expired)
-	}
-}
-
-// end gives it its terminal record, which is the only place where that happens, and lets go those
-// that waited for it.
-func (l *loop) end(it *item, outcome ledger.Outcome) {
-	if it.state == stateReady {
-		l.ready[it.priority].remove(it)
-	}
-	l.timers.remove(it)
-	l.drop(it)
-	it.outcome, it.state, it.doneAt = outcome, stateDone, toMicros(l.clock.Now())
-	e := it.entry(l.mem.origins)
-	l.mem.remember(&e, it.origin)
-	l.recorder.add(it)
-	l.metrics.ended(&e)
-	if it.claims {
-		l.disclaim(it, outcome)
-	}
-	it.claim = nil
-	if g := it.group; g != nil {
-		l.leave(it)
-		if l.mem.raises(&e) {
-			l.supersede(g, it.doneAt)
-		}
-		it.group = nil
-		l.promote(g)
-	}
-}
-
-// disclaim tells the copies that waited for it how it ended.
-func (l *loop) disclaim(it *item, outcome ledger.Outcome) {
-	for _, k := range [...]copyKey{idKey(it.id, it.origin), keyKey(it.key, it.origin)} {
-		if l.claims[k] == it {
-			delete(l.claims, k)
-		}
-	}
-	copies := it.copies
-	it.copies, it.claims = nil, false
-	for _, c := range copies {
-		if c.state == stateDone || c.claim != it {
-			continue
-		}
-		c.claim = nil
-		if outcome == ledger.Delivered || outcome == ledger.Refused {
-			c.of = it.accept
-			l.end(c, ledger.Duplicate)
-		} else {
-			l.release(c)
-		}
-	}
-}
-
-// claimed returns the copy of it that is being delivered, if there is one.
-func (l *loop) claimed(it *item) *item {
-	if c := l.claims[idKey(it.id, it.origin)]; c != nil {
-		return c
-	}
-	for o := range l.mem.origins {
-		if o := uint16(o); o != it.origin { //nolint:gosec // at most maxOrigins
-			if c := l.claims[keyKey(it.key, o)]; c != nil {
-				return c
-			}
-		}
-	}
-	return nil
-}
-
-// mayRepeat reports whether an owner before this one may have sent a copy of it. Until the backlog is
-// read, any order may have one in there.
-func (l *loop) mayRepeat(it *item) bool {
-	if !l.heir || it.repeat {
-		return it.repeat
-	}
-	_, ok := l.inherited.find(idKey(it.id, it.origin))
-	for o := range l.mem.origins {
-		if o := uint16(o); o != it.origin && !ok { //nolint:gosec // at most maxOrigins
-			_, ok = l.inherited.find(keyKey(it.key, o))
-		}
-	}
-	return ok || l.settling
 }
 
 // jittered is d give or take a quarter, so that many don't return at once.

@@ -135,7 +135,7 @@ func (m *memory) sent(it *item, now micros) (mark, bool) {
 		return c, true
 	}
 	for o := range m.origins {
-		if o := uint16(o); o != it.origin { //nolint:gosec // at most maxOrigins
+		if o := uint16(o); o != it.origin {
 			if c, ok := m.copies.find(keyKey(it.key, o)); ok && now < c.until {
 				return c, true
 			}

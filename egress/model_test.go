@@ -59,20 +59,20 @@ type running struct {
 	stop func()
 }
 
-func run(t testing.TB, s *store, to Sender, cfg Config) *running {
-	t.Helper()
+func run(tb testing.TB, s *store, to Sender, cfg Config) *running {
+	tb.Helper()
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = testAge
 	}
 	p := &process{store: s}
 	d, err := New(cfg, p.ports(), []Destination{{Name: "b", Fingerprint: "f", Sender: to}}, nil, prometheus.NewRegistry())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	return &running{process: p, d: d, stop: func() {
 		cancel()
-		require.NoError(t, <-ended)
+		require.NoError(tb, <-ended)
 	}}
 }
 
@@ -171,6 +171,7 @@ func TestEveryOrderEndsOnceWhateverHappens(t *testing.T) {
 }
 
 func play(t *testing.T, as []action, to *sink, cfg Config) error {
+	t.Helper()
 	s := newStore()
 	r := run(t, s, to, cfg)
 	stored := map[order.AcceptID]*order.Order{}

@@ -53,7 +53,7 @@ func (l *loop) widen(ctx context.Context, storedAt time.Time) error {
 
 // beginRemoval ends everything that the target is still owed: what waits now, what comes until the
 // backlog is read, and what is on the wire when it comes back without a verdict.
-func (l *loop) beginRemoval(now micros) {
+func (l *loop) beginRemoval(ctx context.Context, now micros) {
 	if l.stage != stageServing {
 		return
 	}
@@ -63,7 +63,7 @@ func (l *loop) beginRemoval(now micros) {
 			l.end(it, ledger.TargetRemoved)
 		}
 	}
-	l.log.LogAttrs(context.Background(), slog.LevelInfo, "target being removed", slog.String("target", l.name))
+	l.log.LogAttrs(ctx, slog.LevelInfo, "target being removed", slog.String("target", l.name))
 }
 
 // finished reports whether a removed target has nothing left.
@@ -113,7 +113,7 @@ func (l *loop) drain(ctx context.Context, cancel context.CancelFunc, why error) 
 		}
 		select {
 		case r := <-l.results:
-			l.settle(r, now)
+			l.settle(ctx, r, now)
 		case w := <-l.recorder.written:
 			if err := l.recorded(w); err != nil {
 				why, writable = errors.Join(why, err), false

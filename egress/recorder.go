@@ -126,7 +126,7 @@ func (l *loop) record(ctx context.Context) error {
 		}
 		l.recorder.written <- b // room for one; a failed batch is the last
 		if b.err != nil {
-			return nil // the loop reports it
+			return nil //nolint:nilerr // the loop reports it
 		}
 	}
 	return nil

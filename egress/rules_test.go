@@ -170,7 +170,7 @@ func TestRule11AFencedOwnerStopsAndReadsAgain(t *testing.T) {
 		put(s, spec{content: 1})
 	})
 	require.Len(t, s.entries(), 1)
-	require.Equal(t, 2, len(to.all()), "once by the owner that was fenced, once by the next")
+	require.Len(t, to.all(), 2, "once by the owner that was fenced, once by the next")
 	require.True(t, to.all()[1].repeat)
 }
 
@@ -201,6 +201,7 @@ func TestRule12ANewOwnerSkipsWhatHasARecordEvenAfterALongAbsence(t *testing.T) {
 func TestRule13RecordsAreWrittenInBatchesBeforeTheAcks(t *testing.T) {
 	to := &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {
+		t.Helper()
 		for n := range 640 {
 			put(s, spec{content: n})
 		}
@@ -214,6 +215,7 @@ func TestRule13RecordsAreWrittenInBatchesBeforeTheAcks(t *testing.T) {
 func TestRule13SendsPauseWhenAWindowIsUnrecorded(t *testing.T) {
 	to := &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {
+		t.Helper()
 		s.set(func(s *store) { s.refuse = context.DeadlineExceeded })
 		for n := range 1000 {
 			put(s, spec{content: n})
@@ -373,6 +375,7 @@ func TestRule16NewestFirstAfterAnOutage(t *testing.T) {
 func TestADownTargetNeverStopsTheAccounting(t *testing.T) {
 	to := &sink{reply: script(away)}
 	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {
+		t.Helper()
 		for n := range 5000 {
 			put(s, spec{content: n})
 		}
@@ -389,6 +392,7 @@ func TestLowInFlightNeverHoldsBackAHighOne(t *testing.T) {
 	to := &sink{reply: func(int, Attempt) (Result, time.Duration) { return taken, service }}
 	var most time.Duration
 	bubble(t, to, func(t *testing.T, s *store, _ *running) {
+		t.Helper()
 		for n := range 2000 {
 			put(s, spec{content: n, priority: order.PriorityLow})
 		}
@@ -411,6 +415,7 @@ func TestLowInFlightNeverHoldsBackAHighOne(t *testing.T) {
 func TestRule17ARemovedTargetEndsWhatItIsOwed(t *testing.T) {
 	to := &sink{reply: script(away)}
 	s := bubble(t, to, func(t *testing.T, s *store, r *running) {
+		t.Helper()
 		for n := range 300 {
 			put(s, spec{content: n, key: n%5 + 1, nonce: uint64(n)})
 		}
@@ -427,6 +432,7 @@ func TestRule17ARemovedTargetEndsWhatItIsOwed(t *testing.T) {
 func TestRule17AReloadedTargetStartsAndAnotherURLIsAnotherTarget(t *testing.T) {
 	to, other := &sink{reply: accept}, &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, r *running) {
+		t.Helper()
 		require.Error(t, r.d.Reload([]Destination{{Name: "b"}}))
 		require.NoError(t, r.d.Reload([]Destination{{Name: "b", Fingerprint: "f", Sender: other}}))
 		synctest.Wait()

@@ -74,14 +74,15 @@ func (t *target) run(ctx context.Context) {
 
 // complain says why the loop ended.
 func (t *target) complain(ctx context.Context, err error) {
-	level, msg := slog.LevelWarn, "target loop ended"
+	target, cause := slog.String("target", t.name), slog.Any("error", err)
 	switch {
 	case err == nil || errors.Is(err, order.ErrFenced):
-		level, msg = slog.LevelInfo, "target taken over by another process"
+		t.log.LogAttrs(ctx, slog.LevelInfo, "target taken over by another process", target, cause)
 	case errors.Is(err, order.ErrFingerprint):
-		level, msg = slog.LevelError, "target name belongs to another url: rename it, or remove the old one first"
+		t.log.LogAttrs(ctx, slog.LevelError, "target name belongs to another url: rename it, or remove the old one first", target, cause)
+	default:
+		t.log.LogAttrs(ctx, slog.LevelWarn, "target loop ended", target, cause)
 	}
-	t.log.LogAttrs(ctx, level, msg, slog.String("target", t.name), slog.Any("error", err))
 }
 
 // serve runs while the lease is held.

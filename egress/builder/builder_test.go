@@ -37,20 +37,20 @@ func anOrder() *order.Order {
 	}
 }
 
-func newBuilder(t testing.TB, url string, busy ...int) *Builder {
-	t.Helper()
+func newBuilder(tb testing.TB, url string, busy ...int) *Builder {
+	tb.Helper()
 	s, err := NewSigner("")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	b, err := New(Target{Name: "b", URL: url, Timeout: time.Second}, busy, s, wallClock{}, 8)
-	require.NoError(t, err)
-	t.Cleanup(b.CloseIdle)
+	require.NoError(tb, err)
+	tb.Cleanup(b.CloseIdle)
 	return b
 }
 
-func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
-	t.Helper()
+func serve(tb testing.TB, h http.HandlerFunc) *httptest.Server {
+	tb.Helper()
 	s := httptest.NewServer(h)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s
 }
 

@@ -191,7 +191,7 @@ func micros(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return uint64(t.UnixMicro()) //nolint:gosec // after 1970
+	return uint64(t.UnixMicro())
 }
 
 func fromMicros(n uint64) time.Time {

@@ -1,0 +1,96 @@
+package egress
+
+import (
+	"context"
+
+	"millrace/internal/ledger"
+	"millrace/internal/order"
+)
+
+// arrive takes one order in; the item is nil when it is not new.
+func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (*item, error) {
+	now, storedAt := toMicros(l.clock.Now()), toMicros(d.StoredAt)
+	if storedAt < l.tailSince {
+		if err := l.widen(ctx, d.StoredAt); err != nil {
+			return nil, err
+		}
+	}
+	if storedAt <= l.startedAt {
+		l.settleAt = now + settlePause
+	} else {
+		l.fresh[p] = true
+	}
+	l.quietAt = now + settlePause
+	if l.known(p, d, now) {
+		return nil, nil //nolint:nilnil // nothing new is no fault
+	}
+	l.highest[p] = max(l.highest[p], d.Sequence)
+	it := newItem(d, l.mem.origin(d.Order.Origin))
+	it.priority = p
+	if storedAt <= l.startedAt {
+		it.repeat, l.heir = true, true
+		l.inherited.put(idKey(it.id, it.origin), struct{}{})
+		l.inherited.put(keyKey(it.key, it.origin), struct{}{})
+	}
+	it.body = d.Order
+	l.cached += int64(it.size)
+	l.pending[it.accept] = it
+	l.waiting[p]++
+	l.timers.push(it)
+	l.metrics.received.Inc()
+	switch {
+	case l.stage == stageRemoving:
+		l.end(it, ledger.TargetRemoved)
+	case it.deadline <= now:
+		l.expire(it, now)
+	case l.foretold(it, now):
+	case it.replacement.IsZero():
+		l.enqueue(it)
+	default:
+		l.join(it)
+		l.promote(it.group)
+	}
+	return it, nil
+}
+
+// known reports whether d is here already or has its record; what is recorded is acknowledged again.
+func (l *loop) known(p order.Priority, d order.Delivery, now micros) bool {
+	if it, ok := l.pending[d.Order.Accept]; ok {
+		if it.sequence == 0 {
+			it.sequence = d.Sequence
+		}
+		if it.sequence != d.Sequence || it.priority != p {
+			l.ack(p, d.Sequence) // stored twice; the first one is still unacknowledged
+		}
+		return true
+	}
+	_, recorded := l.mem.recorded.find(d.Order.Accept)
+	// Everything at or below the highest sequence was received before. When its record is older than
+	// what we remember, only an acknowledgement that got lost can bring it back.
+	old := d.Sequence <= l.highest[p] && toMicros(d.Order.Deadline)+l.mem.maxAge < now
+	if recorded || old {
+		l.ack(p, d.Sequence)
+		return true
+	}
+	return false
+}
+
+func (l *loop) ack(p order.Priority, sequence uint64) {
+	if err := l.feed.Ack(p, sequence); err != nil {
+		l.metrics.ackErrors.Inc()
+	}
+}
+
+// trim lets go of the body of an item that has to wait when the cache is full.
+func (l *loop) trim(it *item) {
+	if it.body != nil && it.state != stateWire && l.cached > l.cfg.CacheBytes {
+		l.drop(it)
+	}
+}
+
+func (l *loop) drop(it *item) {
+	if it.body != nil {
+		it.body = nil
+		l.cached -= int64(it.size)
+	}
+}
