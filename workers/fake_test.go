@@ -3,6 +3,7 @@ package workers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -17,7 +18,7 @@ import (
 	"millrace/subjects"
 )
 
-var errDown = errors.New("store is down")
+var errDown = fmt.Errorf("%w: down", order.ErrUnavailable)
 
 // store is what outlives a process: the streams and buckets.
 type store struct {

@@ -21,7 +21,8 @@ type Source interface {
 
 // Publisher stores a validated order in OK under a message id made from its origin, id and
 // acceptance, so that a retry is stored once. It waits while OK is full or unavailable, until ctx
-// ends; then the outcome is unknown.
+// ends; then the error is order.ErrFull, or order.ErrUnavailable and the outcome unknown. Any other
+// error means that OK will never take it.
 type Publisher interface {
 	PublishOK(ctx context.Context, o *order.Order) (order.Receipt, error)
 }

@@ -2,6 +2,7 @@ package workers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -32,14 +33,33 @@ func (w *Worker) approve(ctx context.Context, d order.Delivery, valid *order.Ord
 	pctx, cancel := context.WithTimeout(ctx, max(valid.Deadline.Sub(now), 0)+graceAfterDeadline)
 	defer cancel()
 	if _, err := w.ports.Publisher.PublishOK(pctx, valid); err != nil {
-		if reason := order.AsReason(err); reason != nil {
-			return w.refuse(ctx, d.Order, ledger.Invalid, reason)
-		}
-		return fmt.Errorf("publish %s: %w", valid.ID, err)
+		return w.unpublished(ctx, d.Order, err)
 	}
 	w.metrics.settled(nil)
 	w.tell(ctx, d.Order, nil)
 	return nil
+}
+
+// unpublished decides about a valid order that PublishOK did not store, as far as it knows. One that
+// OK will never take comes back until its deadline, as a later version of the store may take it.
+func (w *Worker) unpublished(ctx context.Context, o *order.Order, err error) error {
+	reason := order.AsReason(err)
+	unsettled := errors.Is(err, order.ErrFull) || errors.Is(err, order.ErrUnavailable) || ctx.Err() != nil
+	switch {
+	case reason != nil:
+		return w.refuse(ctx, o, ledger.Invalid, reason)
+	case unsettled:
+		return fmt.Errorf("publish %s: %w", o.ID, err)
+	}
+	w.unstorable.Do(func() {
+		w.log.LogAttrs(ctx, slog.LevelError, "validated order can't be stored",
+			slog.String("order_id", o.ID.String()), slog.String("accept_id", o.Accept.String()),
+			slog.Int("size", len(o.Body)), slog.Any("error", err))
+	})
+	if o.Expired(w.ports.Clock.Now()) {
+		return w.expire(ctx, o)
+	}
+	return fmt.Errorf("publish %s: %w", o.ID, err)
 }
 
 // expire ends an order that never got to OK in time. Its sender is not at fault, so nothing is

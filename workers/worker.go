@@ -30,7 +30,9 @@ type Worker struct {
 	// order that ran.
 	suspect   chan struct{}
 	condemned condemned
-	mismatch  rate.Sometimes
+
+	// One log line per interval each: a bug of a door, or of the topology, comes with every order.
+	mismatch, unstorable rate.Sometimes
 }
 
 // New returns a pool that checks transactions with rules, which is usually the signer cache.
@@ -46,8 +48,9 @@ func New(cfg Config, ports Ports, rules Rules, log *slog.Logger, reg prometheus.
 	}
 	return &Worker{
 		cfg: cfg, ports: ports, rules: rules, log: log, metrics: newMetrics(reg),
-		suspect:  make(chan struct{}, 1),
-		mismatch: rate.Sometimes{First: 1, Interval: time.Second},
+		suspect:    make(chan struct{}, 1),
+		mismatch:   rate.Sometimes{First: 1, Interval: time.Second},
+		unstorable: rate.Sometimes{First: 1, Interval: time.Second},
 	}, nil
 }
 

@@ -180,6 +180,26 @@ func TestRule04ExpiredOrderThatMayBeInOKGoesThereAndHasNoRecord(t *testing.T) {
 	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.late), 0)
 }
 
+func TestRule09AnOrderThatOKNeverTakesEndsAtItsDeadline(t *testing.T) {
+	o := acceptedBundle(t, sign(t, "a", legacyTx()))
+	errTooLarge := errors.New("maximum payload exceeded")
+	s := newStore()
+	s.fail = func(effect string, done bool) error {
+		if effect == "ok" && !done {
+			return errTooLarge
+		}
+		return nil
+	}
+	p := start(t, s, 1, realRules(t))
+	require.ErrorIs(t, p.deliver(delivery(o, 1)), errTooLarge)
+	require.ErrorIs(t, p.deliver(delivery(o, 2)), errTooLarge)
+	require.Empty(t, s.records)
+	s.advance(testMaxAge)
+	require.Equal(t, order.CodeExpired, order.AsReason(p.deliver(delivery(o, 3))).Code)
+	require.Equal(t, ledger.Expired, s.records[o.Accept].Outcome)
+	require.Empty(t, s.ok)
+}
+
 func TestRule10ARetryHasTheSameBytesAndTheSameMessageID(t *testing.T) {
 	bodies := []string{
 		bundleBody("", sign(t, "a", dynamicTx(1))),
