@@ -96,7 +96,7 @@ func BenchmarkQueue(b *testing.B) {
 }
 
 func BenchmarkDecodeVerdict(b *testing.B) {
-	data := appendVerdict(nil, order.Verdict{Reason: order.Refuse(order.CodeGasLimit, "intrinsic gas too low")})
+	data := encodeVerdict(order.Verdict{Reason: order.Refuse(order.CodeGasLimit, "intrinsic gas too low")})
 	b.ReportAllocs()
 	for b.Loop() {
 		_, _ = decodeVerdict(data)

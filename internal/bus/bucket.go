@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -175,11 +176,7 @@ func (s *suspects) forget(a order.AcceptID) {
 func (s *suspects) marks() map[order.AcceptID]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[order.AcceptID]uint64, len(s.mine))
-	for a, r := range s.mine {
-		out[a] = r
-	}
-	return out
+	return maps.Clone(s.mine)
 }
 
 // dead reports whether the mark at this revision was first seen at least suspectDead ago.

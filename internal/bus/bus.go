@@ -67,7 +67,7 @@ func Dial(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logg
 		err = b.start(ctx, reg)
 	}
 	if err != nil {
-		b.Close()
+		b.Close() //nolint:contextcheck // undoing takes its time whatever became of ctx
 		return nil, err
 	}
 	return b, nil
@@ -81,8 +81,8 @@ func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Lo
 		suspects: suspects{mine: make(map[order.AcceptID]uint64), seen: make(map[order.AcceptID]sighting)},
 		refusals: newRefusals(topo.MaxAge),
 	}
-	b.links = &links{log: b.log, m: b.m, open: make(map[lane]*link)}
 	b.life, b.die = context.WithCancel(context.WithoutCancel(ctx))
+	b.links = &links{log: b.log, m: b.m, life: b.life, open: make(map[lane]*link)}
 	return b
 }
 
@@ -127,7 +127,7 @@ func (b *Bus) locate(ctx context.Context) error {
 	s, err := embedded.Start(ctx, embedded.Config{
 		StoreDir: b.cfg.StoreDir, Listen: b.cfg.Listen, Sync: b.cfg.Sync, MaxStore: b.cfg.MaxStore,
 		TLSCert: b.cfg.TLS.Cert, TLSKey: b.cfg.TLS.Key,
-		MaxPayload: int32(max(12<<20, min(b.topo.MaxBody+2*subjects.HeaderRoom, 60<<20))), //nolint:gosec // bounded here
+		MaxPayload: int32(max(12<<20, min(b.topo.MaxBody+2*subjects.HeaderRoom, 60<<20))),
 	}, b.log)
 	if err != nil {
 		return fmt.Errorf("start embedded server: %w", err)
@@ -224,7 +224,7 @@ const (
 // beside an embedded server. Then it closes the bus, so it must be stopped after everything that
 // uses it. An error before means that the process has to start again.
 func (b *Bus) Run(ctx context.Context) error {
-	defer b.Close()
+	defer b.Close() //nolint:contextcheck // ctx has ended by then
 	g, gctx := errgroup.WithContext(ctx)
 	part := func(f func(context.Context) error) {
 		g.Go(func() error {

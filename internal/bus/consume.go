@@ -48,7 +48,7 @@ func (b *Bus) ConsumeIn(ctx context.Context, slots int, h InHandler) error {
 	p := &pool{queue: newQueue(room), handle: h, m: b.m, log: b.log}
 	var pullers []*puller
 	for _, class := range order.Priorities {
-		pl, err := b.inPuller(class, p)
+		pl, err := b.inPuller(work, class, p)
 		if err != nil {
 			return err
 		}
@@ -65,14 +65,14 @@ func (b *Bus) ConsumeIn(ctx context.Context, slots int, h InHandler) error {
 	}
 	<-pullCtx.Done()
 	for _, j := range p.queue.close() {
-		p.handBack(j.msg)
+		p.handBack(work, j.msg)
 	}
 	err := pulls.Wait()
-	p.settle(&taken)
+	p.settle(work, &taken)
 	return err
 }
 
-func (b *Bus) inPuller(class order.Priority, p *pool) (*puller, error) {
+func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*puller, error) {
 	l, err := b.links.link(lane{useWork, class})
 	if err != nil {
 		return nil, err
@@ -85,8 +85,8 @@ func (b *Bus) inPuller(class order.Priority, p *pool) (*puller, error) {
 			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, subjects.WorkerConsumer())
 			return err
 		},
-		each:     func(m jetstream.Msg) { p.receive(class, m) },
-		leftover: p.handBack,
+		each:     func(m jetstream.Msg) { p.receive(ctx, class, m) },
+		leftover: func(m jetstream.Msg) { p.handBack(ctx, m) },
 		m:        b.m, log: b.log,
 	}, nil
 }
@@ -102,10 +102,10 @@ type pool struct {
 }
 
 // receive decodes a message and queues it; it blocks while the class has no room.
-func (p *pool) receive(class order.Priority, m jetstream.Msg) {
+func (p *pool) receive(ctx context.Context, class order.Priority, m jetstream.Msg) {
 	p.m.delivered.WithLabelValues(stageIn, class.String()).Inc()
 	if subjects.IsVoid(m.Subject()) {
-		p.answer(m, m.Ack)
+		p.answer(ctx, m, m.Ack)
 		return
 	}
 	d, err := delivery(m)
@@ -113,15 +113,15 @@ func (p *pool) receive(class order.Priority, m jetstream.Msg) {
 		err = fmt.Errorf("%w: class %s", subjects.ErrHeader, d.Order.Priority)
 	}
 	if err != nil {
-		undecodable(p.m, p.log, stageIn, class, m, err)
-		p.answer(m, m.Ack)
+		undecodable(ctx, p.m, p.log, stageIn, class, m, err)
+		p.answer(ctx, m, m.Ack)
 		return
 	}
 	if d.Deliveries > 1 {
 		p.m.redelivered.WithLabelValues(stageIn, class.String()).Inc()
 	}
 	if !p.queue.put(&job{msg: m, delivery: d, since: time.Now()}) {
-		p.handBack(m)
+		p.handBack(ctx, m)
 	}
 }
 
@@ -151,51 +151,51 @@ func (p *pool) run(ctx context.Context, j *job) {
 	}
 	finish, err := p.handle(ctx, j.delivery, yield)
 	if err != nil || finish == nil {
-		p.verdict(j, err)
+		p.verdict(ctx, j, err)
 		return
 	}
-	p.finishing.Go(func() { p.verdict(j, finish(ctx)) }) // bounded: j holds its place in the queue until then
+	p.finishing.Go(func() { p.verdict(ctx, j, finish(ctx)) }) // bounded: j holds its place in the queue until then
 }
 
 // verdict tells the server what became of j.
-func (p *pool) verdict(j *job, err error) {
+func (p *pool) verdict(ctx context.Context, j *job, err error) {
 	defer p.queue.done(j)
 	class := j.delivery.Order.Priority.String()
 	switch {
 	case err == nil:
 		p.m.verdicts.WithLabelValues(class, "ack").Inc()
-		p.answer(j.msg, j.msg.Ack)
+		p.answer(ctx, j.msg, j.msg.Ack)
 	case order.AsReason(err) != nil:
 		p.m.verdicts.WithLabelValues(class, "refuse").Inc()
-		p.answer(j.msg, j.msg.Ack) // its record is written; Term would only add an advisory
+		p.answer(ctx, j.msg, j.msg.Ack) // its record is written; Term would only add an advisory
 	default:
 		p.m.verdicts.WithLabelValues(class, "nak").Inc()
 		d, _ := retry.Delay(err)
 		if d <= 0 {
 			d = backoff(j.delivery.Deliveries-1, 50*time.Millisecond, 5*time.Second)
 		}
-		p.log.LogAttrs(context.Background(), slog.LevelDebug, "order goes back", slog.String("id", j.delivery.Order.ID.String()),
+		p.log.LogAttrs(ctx, slog.LevelDebug, "order goes back", slog.String("id", j.delivery.Order.ID.String()),
 			slog.Duration("delay", d), slog.Any("error", err))
-		p.answer(j.msg, func() error { return j.msg.NakWithDelay(d) })
+		p.answer(ctx, j.msg, func() error { return j.msg.NakWithDelay(d) })
 	}
 }
 
 // answer sends an acknowledgement. One that is lost costs a repeat, which its id makes harmless.
-func (p *pool) answer(m jetstream.Msg, send func() error) {
+func (p *pool) answer(ctx context.Context, m jetstream.Msg, send func() error) {
 	if err := send(); err != nil {
-		p.log.LogAttrs(context.Background(), slog.LevelDebug, "acknowledgement not sent",
+		p.log.LogAttrs(ctx, slog.LevelDebug, "acknowledgement not sent",
 			slog.String("subject", m.Subject()), slog.Any("error", err))
 	}
 }
 
 // handBack returns an order that was not begun, so that another process gets it at once.
-func (p *pool) handBack(m jetstream.Msg) { p.answer(m, m.Nak) }
+func (p *pool) handBack(ctx context.Context, m jetstream.Msg) { p.answer(ctx, m, m.Nak) }
 
 // progress tells the server about orders that take long, so that they are not handed out twice.
 func (p *pool) progress(ctx context.Context) error {
 	for pause(ctx, progressTick) {
 		for _, j := range p.queue.stale(time.Now(), progressAge) {
-			p.answer(j.msg, j.msg.InProgress)
+			p.answer(ctx, j.msg, j.msg.InProgress)
 		}
 		for _, class := range order.Priorities {
 			jobs, bytes := p.queue.load(class)
@@ -207,8 +207,8 @@ func (p *pool) progress(ctx context.Context) error {
 }
 
 // settle waits for what was begun; its context ends after DrainTimeout, so this does.
-func (p *pool) settle(taken *sync.WaitGroup) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (p *pool) settle(ctx context.Context, taken *sync.WaitGroup) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var reports sync.WaitGroup
 	reports.Go(func() { _ = p.progress(ctx) })
@@ -237,11 +237,11 @@ func delivery(m jetstream.Msg) (order.Delivery, error) {
 
 // undecodable says once, loudly, that a message can't be read: it names no acceptance, so there is
 // nobody to account for, and handing it out again can't help.
-func undecodable(ms *metrics, log *slog.Logger, stage string, p order.Priority, m jetstream.Msg, cause error) {
+func undecodable(ctx context.Context, ms *metrics, log *slog.Logger, stage string, p order.Priority, m jetstream.Msg, cause error) {
 	ms.undecodable.WithLabelValues(stage, p.String()).Inc()
 	attrs := []slog.Attr{slog.String("subject", m.Subject()), slog.Any("error", cause)}
 	if meta, err := m.Metadata(); err == nil {
 		attrs = append(attrs, slog.String("stream", meta.Stream), slog.Uint64("sequence", meta.Sequence.Stream))
 	}
-	log.LogAttrs(context.Background(), slog.LevelError, "message can't be read and is taken off its stream", attrs...)
+	log.LogAttrs(ctx, slog.LevelError, "message can't be read and is taken off its stream", attrs...)
 }

@@ -46,11 +46,11 @@ func (y *tally) handle(_ context.Context, d order.Delivery, _ func()) (func(cont
 	return nil, nil
 }
 
-func publishAll(t testing.TB, b *Bus, n int, p order.Priority) {
-	t.Helper()
+func publishAll(tb testing.TB, b *Bus, n int, p order.Priority) {
+	tb.Helper()
 	for range n {
-		_, err := b.Publish(t.Context(), testOrder(p))
-		require.NoError(t, err)
+		_, err := b.Publish(tb.Context(), testOrder(p))
+		require.NoError(tb, err)
 	}
 }
 

@@ -200,7 +200,7 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
 	c.mu.Unlock()
 	meta, err := m.Metadata()
 	if err != nil {
-		undecodable(f.bus.m, f.bus.log, stageOK, r.class, m, err)
+		undecodable(ctx, f.bus.m, f.bus.log, stageOK, r.class, m, err)
 		return
 	}
 	seq := meta.Sequence.Stream
@@ -217,7 +217,7 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
 	}
 	d, err := delivery(m)
 	if err != nil {
-		undecodable(f.bus.m, f.bus.log, stageOK, r.class, m, err)
+		undecodable(ctx, f.bus.m, f.bus.log, stageOK, r.class, m, err)
 		_ = f.Ack(r.class, seq)
 		return
 	}

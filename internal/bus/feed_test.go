@@ -15,20 +15,20 @@ import (
 	"millrace/subjects"
 )
 
-func publishOK(t testing.TB, b *Bus, n int, p order.Priority) (last uint64) {
-	t.Helper()
+func publishOK(tb testing.TB, b *Bus, n int, p order.Priority) (last uint64) {
+	tb.Helper()
 	for range n {
-		r, err := b.PublishOK(t.Context(), testOrder(p))
-		require.NoError(t, err)
+		r, err := b.PublishOK(tb.Context(), testOrder(p))
+		require.NoError(tb, err)
 		last = r.Sequence
 	}
 	return last
 }
 
-func receive(t testing.TB, f *Feed, p order.Priority) (y *tally, stop func()) {
-	t.Helper()
+func receive(tb testing.TB, f *Feed, p order.Priority) (y *tally, stop func()) {
+	tb.Helper()
 	y = newTally()
-	return y, background(t, func(ctx context.Context) error { return f.Receive(ctx, p, y.add) })
+	return y, background(tb, func(ctx context.Context) error { return f.Receive(ctx, p, y.add) })
 }
 
 func TestFeedHandsOutInOrderAndAcksBySequence(t *testing.T) {

@@ -158,7 +158,7 @@ func (l *lease) renew(ctx context.Context) error {
 			continue
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // released, not lost
 		}
 		if !l.valid() {
 			l.deadline.Store(nil)

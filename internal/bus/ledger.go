@@ -125,7 +125,7 @@ func ambiguous(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("read ledger: %s", err.Error()) //nolint:errorlint // on purpose, see above
+	return fmt.Errorf("read ledger: %s", err.Error())
 }
 
 // conflict reports whether err says that the expected last sequence is not the last one.

@@ -14,10 +14,10 @@ import (
 	"millrace/subjects"
 )
 
-func tail(t testing.TB, l *DoneLog, since time.Time) []string {
-	t.Helper()
+func tail(tb testing.TB, l *DoneLog, since time.Time) []string {
+	tb.Helper()
 	var got []string
-	require.NoError(t, l.Tail(t.Context(), since, func(b []byte) error { got = append(got, string(b)); return nil }))
+	require.NoError(tb, l.Tail(tb.Context(), since, func(b []byte) error { got = append(got, string(b)); return nil }))
 	return got
 }
 

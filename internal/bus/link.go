@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -71,6 +72,7 @@ type links struct {
 	url  string
 	log  *slog.Logger
 	m    *metrics
+	life context.Context //nolint:containedctx // connections outlive the call that opens them
 
 	mu     sync.Mutex
 	open   map[lane]*link
@@ -116,11 +118,11 @@ func (ls *links) connect(l lane, more ...nats.Option) (*link, error) {
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) { ls.fault(l, s, err) }),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			ls.m.reconnects.WithLabelValues(l.use.String()).Inc()
-			ls.log.LogAttrs(context.Background(), slog.LevelInfo, "bus connection is back", slog.String("connection", l.String()))
+			ls.log.LogAttrs(ls.life, slog.LevelInfo, "bus connection is back", slog.String("connection", l.String()))
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: we closed it
-				ls.log.LogAttrs(context.Background(), slog.LevelWarn, "bus connection lost",
+				ls.log.LogAttrs(ls.life, slog.LevelWarn, "bus connection lost",
 					slog.String("connection", l.String()), slog.Any("error", err))
 			}
 		}),
@@ -158,18 +160,14 @@ func (ls *links) fault(l lane, s *nats.Subscription, err error) {
 	if s != nil {
 		attrs = append(attrs, slog.String("subject", s.Subject))
 	}
-	ls.log.LogAttrs(context.Background(), slog.LevelWarn, "bus connection fault", attrs...)
+	ls.log.LogAttrs(ls.life, slog.LevelWarn, "bus connection fault", attrs...)
 }
 
 // all returns the open connections.
 func (ls *links) all() map[lane]*link {
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
-	out := make(map[lane]*link, len(ls.open))
-	for l, c := range ls.open {
-		out[l] = c
-	}
-	return out
+	return maps.Clone(ls.open)
 }
 
 // close drains every connection, for at most DrainTimeout, and refuses new ones.

@@ -38,8 +38,8 @@ func testTopology() subjects.Options {
 }
 
 // testBus connects a Bus to the test's server as a process of its own would.
-func testBus(t testing.TB, s *natstest.Server, change ...func(*subjects.Options)) *Bus {
-	t.Helper()
+func testBus(tb testing.TB, s *natstest.Server, change ...func(*subjects.Options)) *Bus {
+	tb.Helper()
 	topo := testTopology()
 	for _, f := range change {
 		f(&topo)
@@ -48,10 +48,10 @@ func testBus(t testing.TB, s *natstest.Server, change ...func(*subjects.Options)
 	reg := prometheus.NewRegistry()
 	b := newBus(context.Background(), cfg, topo, slog.New(slog.DiscardHandler), reg)
 	b.links.base = []nats.Option{s.ConnectOption()}
-	require.NoError(t, b.start(t.Context(), reg))
-	t.Cleanup(b.Close)
-	_, err := b.Apply(t.Context())
-	require.NoError(t, err)
+	require.NoError(tb, b.start(tb.Context(), reg))
+	tb.Cleanup(b.Close)
+	_, err := b.Apply(tb.Context())
+	require.NoError(tb, err)
 	return b
 }
 
@@ -69,8 +69,8 @@ func testOrder(p order.Priority) *order.Order {
 }
 
 // background runs f until the test ends or stop is called; f must return then.
-func background(t testing.TB, f func(ctx context.Context) error) (stop func()) {
-	t.Helper()
+func background(tb testing.TB, f func(ctx context.Context) error) (stop func()) {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
@@ -84,26 +84,26 @@ func background(t testing.TB, f func(ctx context.Context) error) (stop func()) {
 		select {
 		case err := <-done:
 			if err != nil && ctx.Err() == nil {
-				t.Errorf("background: %v", err)
+				tb.Errorf("background: %v", err)
 			}
 		case <-time.After(soon):
-			t.Error("background call did not return")
+			tb.Error("background call did not return")
 		}
 	}
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return stop
 }
 
-func consumerInfo(t testing.TB, js jetstream.JetStream, stream, durable string) *jetstream.ConsumerInfo {
-	t.Helper()
-	c, err := js.Consumer(t.Context(), stream, durable)
-	require.NoError(t, err)
+func consumerInfo(tb testing.TB, js jetstream.JetStream, stream, durable string) *jetstream.ConsumerInfo {
+	tb.Helper()
+	c, err := js.Consumer(tb.Context(), stream, durable)
+	require.NoError(tb, err)
 	return c.CachedInfo()
 }
 
 // drained reports whether a consumer has nothing left to deliver and nothing unacknowledged.
-func drained(t testing.TB, js jetstream.JetStream, stream, durable string) bool {
-	t.Helper()
-	info := consumerInfo(t, js, stream, durable)
+func drained(tb testing.TB, js jetstream.JetStream, stream, durable string) bool {
+	tb.Helper()
+	info := consumerInfo(tb, js, stream, durable)
 	return info.NumPending == 0 && info.NumAckPending == 0
 }

@@ -83,7 +83,7 @@ func (p *puller) run(ctx context.Context) error {
 		pause(ctx, backoff(n, 20*time.Millisecond, time.Second))
 		n++
 	}
-	return nil
+	return nil //nolint:nilerr // ended as asked
 }
 
 // session opens the consumer once and reads it until it has to be opened again; served says

@@ -35,7 +35,7 @@ func (b *Bus) SendVerdict(_ context.Context, ingress string, v order.Verdict) er
 	if err != nil {
 		return fmt.Errorf("send verdict: %w", err)
 	}
-	if err := l.nc.Publish(subjects.Verdicts(ingress), appendVerdict(nil, v)); err != nil {
+	if err := l.nc.Publish(subjects.Verdicts(ingress), encodeVerdict(v)); err != nil {
 		return fmt.Errorf("send verdict: %w", err)
 	}
 	return nil
@@ -94,8 +94,8 @@ func (b *Bus) listen(ctx context.Context, u use, subject string, f func(data []b
 	return nil
 }
 
-func appendVerdict(b []byte, v order.Verdict) []byte {
-	b = append(b, verdictVersion)
+func encodeVerdict(v order.Verdict) []byte {
+	b := append(make([]byte, 0, verdictSize), verdictVersion)
 	b = append(b, v.Accept[:]...)
 	b = append(b, v.ID[:]...)
 	b = append(b, v.Signer[:]...)

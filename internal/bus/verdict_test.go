@@ -66,15 +66,15 @@ func TestSignerBatchesReachOtherProcessesAndNotOneself(t *testing.T) {
 }
 
 func FuzzDecodeVerdict(f *testing.F) {
-	f.Add(appendVerdict(nil, order.Verdict{}))
-	f.Add(appendVerdict(nil, order.Verdict{Accept: order.AcceptID{1}, Reason: order.Refuse(order.CodeExpired, "late")}))
+	f.Add(encodeVerdict(order.Verdict{}))
+	f.Add(encodeVerdict(order.Verdict{Accept: order.AcceptID{1}, Reason: order.Refuse(order.CodeExpired, "late")}))
 	f.Add([]byte{verdictVersion})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := decodeVerdict(b)
 		if err != nil {
 			return
 		}
-		if again := appendVerdict(nil, v); !bytes.Equal(again, b) {
+		if again := encodeVerdict(v); !bytes.Equal(again, b) {
 			t.Fatalf("%x became %x", b, again)
 		}
 	})
@@ -182,7 +182,7 @@ func TestUnreadableVerdictIsSkipped(t *testing.T) {
 	nc := s.Connect(t)
 	require.Eventually(t, func() bool {
 		require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: subjects.Verdicts("d"), Data: []byte("?")}))
-		require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: subjects.Verdicts("d"), Data: appendVerdict(nil, order.Verdict{ID: order.ID{9}})}))
+		require.NoError(t, nc.PublishMsg(&nats.Msg{Subject: subjects.Verdicts("d"), Data: encodeVerdict(order.Verdict{ID: order.ID{9}})}))
 		select {
 		case v := <-heard:
 			return v.ID == order.ID{9}
