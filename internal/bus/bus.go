@@ -170,6 +170,12 @@ func (b *Bus) furnish(ctx context.Context, control *link) error {
 	if err := b.put(ctx, subjects.BucketState, stateHousekeeper, []byte(housekeeperEmbedded)); err != nil {
 		return err
 	}
+	if b.cfg.Listen == "" {
+		// Every holder lived in the process that owned the store before, and is gone with it.
+		if err := emptyLeases(ctx, control.js); err != nil {
+			return err
+		}
+	}
 	if !b.server.Unclean() {
 		return nil
 	}
@@ -182,6 +188,17 @@ func (b *Bus) furnish(ctx context.Context, control *link) error {
 		return fmt.Errorf("burn sequences: %w", err)
 	}
 	return b.server.Settled()
+}
+
+func emptyLeases(ctx context.Context, js jetstream.JetStream) error {
+	s, err := js.Stream(ctx, "KV_"+subjects.BucketLeases)
+	if err == nil {
+		err = s.Purge(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("empty leases: %w", err)
+	}
+	return nil
 }
 
 // await opens the control connection, however long the server takes to come up.

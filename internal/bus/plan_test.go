@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -142,6 +143,20 @@ func TestEmbeddedBusIsReadyAfterDialAndKeepsWhatItStored(t *testing.T) {
 	require.True(t, r.Duplicate, "the window survives a restart")
 }
 
+func TestLeasesOfADeadNodeDoNotHoldUpTheNext(t *testing.T) {
+	dir := t.TempDir()
+	b := dialEmbedded(t, dir)
+	dead := &lease{bus: b, name: "target-x", holding: "gone"}
+	require.NoError(t, dead.acquire(t.Context()))
+	b.Close() // the lease is not released
+	b = dialEmbedded(t, dir)
+	t.Cleanup(b.Close)
+	kv, err := b.bucket(t.Context(), subjects.BucketLeases)
+	require.NoError(t, err)
+	_, err = kv.Get(t.Context(), "target-x")
+	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "nobody waits for it to run out")
+}
+
 func TestDoorStateReachesEveryProcess(t *testing.T) {
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
@@ -215,8 +230,6 @@ func authDir(s *natstest.Server) string {
 }
 
 func TestDialWaitsForABusThatComesUpLater(t *testing.T) {
-	s := natstest.Start(t)
-	s.Stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	b := newBus(t.Context(), Config{URL: "nats://127.0.0.1:1"}, testTopology(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -224,6 +237,25 @@ func TestDialWaitsForABusThatComesUpLater(t *testing.T) {
 	_, err := b.await(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	b.Close()
+
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, free.Close())
+	later := natstest.Start(t, natstest.Config(func(c *embedded.Config) { c.Listen = free.Addr().String() }))
+	later.Stop()
+	dialled := make(chan error, 1)
+	go func() {
+		b, err := Dial(t.Context(), Config{
+			URL: "nats://" + free.Addr().String(), Creds: filepath.Join(authDir(later), embedded.AdminSeed),
+			Sync: SyncInterval, Replicas: 1,
+		}, testTopology(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err == nil {
+			b.Close()
+		}
+		dialled <- err
+	}()
+	later.Restart(t)
+	require.NoError(t, <-dialled)
 
 	cfg := Config{URL: "nats://127.0.0.1:1", Token: "t", TLS: TLSConfig{CA: "absent.pem"}, Sync: SyncInterval, Replicas: 1}
 	_, err = Dial(t.Context(), cfg, testTopology(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
