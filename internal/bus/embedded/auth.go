@@ -34,6 +34,14 @@ const (
 // use over TCP, and is one per process, so that a connection outlives a server that is restarted.
 var processKey = sync.OnceValues(nkeys.CreateUser) //nolint:gochecknoglobals // see above
 
+// admission says who may connect.
+type admission uint8
+
+const (
+	onlyThisProcess admission = iota + 1
+	everyone
+)
+
 // users are the identities that the server knows.
 type users struct {
 	inProcess nkeys.KeyPair
@@ -107,8 +115,9 @@ func writeCLIContext(cfg *Config, url string) (path string, err error) {
 	return path, nil
 }
 
-// nkeyUsers is the server's side. No user means no access: NoAuthUser is never set.
-func (u *users) nkeyUsers() ([]*server.NkeyUser, error) {
+// nkeyUsers is the server's side. No user means no access: NoAuthUser is never set. While the store
+// is not settled nobody gets in by TCP.
+func (u *users) nkeyUsers(who admission) ([]*server.NkeyUser, error) {
 	var all []*server.NkeyUser
 	add := func(kp nkeys.KeyPair, kind string, perms *server.Permissions) error {
 		pub, err := kp.PublicKey()
@@ -122,7 +131,7 @@ func (u *users) nkeyUsers() ([]*server.NkeyUser, error) {
 		return nil
 	}
 	err := add(u.inProcess, overPipe, nil)
-	if u.admin != nil {
+	if u.admin != nil && who == everyone {
 		err = errors.Join(err, add(u.admin, overTCP, nil),
 			add(u.role, overTCP, rolePermissions()))
 	}

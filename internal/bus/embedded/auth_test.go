@@ -159,6 +159,43 @@ func TestListenerLogsHowToConnectAndNoSecret(t *testing.T) {
 	require.NotContains(t, out.String(), string(seed[:20]))
 }
 
+func TestRule07NobodyGetsInByTCPBeforeTheSequencesAreBurnt(t *testing.T) {
+	for _, mode := range []string{"plain", "tls"} {
+		t.Run(mode, func(t *testing.T) {
+			opts, clientOpts := []natstest.Option{natstest.Listen()}, []nats.Option{}
+			if mode == "tls" {
+				cert, key := certificate(t)
+				opts = append(opts, natstest.Config(func(c *embedded.Config) { c.TLSCert, c.TLSKey = cert, key }))
+				clientOpts = append(clientOpts, nats.RootCAs(cert))
+			}
+			s := natstest.Start(t, opts...)
+			js := s.JetStream(t)
+			makeStream(t, js, "S")
+			otherBoot(t, s)
+			s.Kill(t)
+			require.True(t, s.Unclean())
+			for _, seed := range []string{embedded.AdminSeed, embedded.RoleSeed} {
+				_, err := dialTCP(t, s, seedPath(s, seed), clientOpts...)
+				require.ErrorIs(t, err, nats.ErrAuthorization)
+			}
+			inside := s.Connect(t, nats.NoReconnect())
+			require.NoError(t, s.Settled())
+			nc, err := dialTCP(t, s, seedPath(s, embedded.RoleSeed), clientOpts...)
+			require.NoError(t, err)
+			remote, err := jetstream.New(nc)
+			require.NoError(t, err)
+			_, err = remote.Publish(t.Context(), "S.x", nil)
+			require.NoError(t, err)
+			_, err = inside.RTT()
+			require.NoError(t, err, "connections of this process stay")
+			require.Equal(t, uint64(1), messages(t, s, "S"))
+			_, err = nats.Connect(s.ClientURL(), clientOpts...)
+			require.ErrorIs(t, err, nats.ErrAuthorization, "still nobody without a key")
+			require.NoError(t, s.Health())
+		})
+	}
+}
+
 func TestCLIContextNamesTheAddressAndTheAdminsSeed(t *testing.T) {
 	s := natstest.Start(t, natstest.Listen())
 	for range 2 {

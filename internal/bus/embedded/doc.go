@@ -15,7 +15,7 @@
 // acknowledged message survives the death of the process; Config.Sync decides what it needs to
 // survive the death of the machine. A machine that died may have rolled a stream back, which
 // Server.Unclean reports until Server.Settled is called: sequences have to be burnt in between,
-// see package upkeep.
+// see package upkeep. Until then the listener admits nobody.
 //
 // # Shutdown
 //

@@ -22,6 +22,7 @@ type Server struct {
 	log    *slog.Logger
 	ns     *server.Server
 	auth   nats.Option
+	users  *users
 	lock   *os.File
 	stop   sync.Once
 	bootMu sync.Mutex
@@ -63,7 +64,12 @@ func (s *Server) start(ctx context.Context) error {
 	if s.auth, err = keyAuth(us.inProcess); err != nil {
 		return err
 	}
-	opts, err := options(&s.cfg, us)
+	s.users = us
+	who := everyone
+	if s.boot.unclean {
+		who = onlyThisProcess
+	}
+	opts, err := options(&s.cfg, us, who)
 	if err != nil {
 		return err
 	}
@@ -85,8 +91,8 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-func options(cfg *Config, us *users) (*server.Options, error) {
-	keys, err := us.nkeyUsers()
+func options(cfg *Config, us *users, who admission) (*server.Options, error) {
+	keys, err := us.nkeyUsers(who)
 	if err != nil {
 		return nil, err
 	}
@@ -200,18 +206,34 @@ func (s *Server) Health() error {
 
 // Unclean reports whether the machine died while a server ran on this store, so that streams may
 // have lost their last second and reuse sequence numbers (CORRECTNESS 7). It stays true, over
-// restarts too, until Settled is called.
+// restarts too, until Settled is called, and nobody is admitted by TCP in the meantime.
 func (s *Server) Unclean() bool {
 	s.bootMu.Lock()
 	defer s.bootMu.Unlock()
 	return s.boot.unclean
 }
 
-// Settled records that the sequences which may have been used before have been burnt.
+// Settled records that the sequences which may have been used before have been burnt. If the store
+// was unclean it also lets the users of the listener in, who were refused until now: one of them
+// might have stored an order under a sequence that others have already seen.
 func (s *Server) Settled() error {
 	s.bootMu.Lock()
 	defer s.bootMu.Unlock()
-	return s.boot.settle()
+	unclean := s.boot.unclean
+	if err := s.boot.settle(); err != nil {
+		return err
+	}
+	if !unclean || s.cfg.Listen == "" {
+		return nil
+	}
+	opts, err := options(&s.cfg, s.users, everyone)
+	if err != nil {
+		return err
+	}
+	if err := s.ns.ReloadOptions(opts); err != nil {
+		return fmt.Errorf("open listener to its users: %w", err)
+	}
+	return nil
 }
 
 // Shutdown stops the server, waits until it has, and leaves the clean mark. Connections of this
