@@ -20,6 +20,9 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 	} else {
 		l.fresh[p] = true
 	}
+	if l.stage == stageRemoving && storedAt > l.removedAt {
+		return nil, nil //nolint:nilnil // not owed to the target any more
+	}
 	l.quietAt = now + settlePause
 	if l.known(p, d, now) {
 		return nil, nil //nolint:nilnil // nothing new is no fault

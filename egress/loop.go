@@ -68,7 +68,8 @@ type loop struct {
 	settleAt micros
 	fresh    [classes]bool // received something stored after the start
 	stage    stage
-	quietAt  micros // a removed target's backlog counts as read then
+	removedAt,
+	quietAt micros // a removed target's backlog counts as read then
 
 	recorder recorder
 	arrivals [classes]chan order.Delivery

@@ -57,7 +57,7 @@ func (l *loop) beginRemoval(ctx context.Context, now micros) {
 	if l.stage != stageServing {
 		return
 	}
-	l.stage, l.quietAt = stageRemoving, now+settlePause
+	l.stage, l.removedAt, l.quietAt = stageRemoving, now, now+settlePause
 	for _, it := range l.pending {
 		if it.state != stateDone && it.state != stateWire {
 			l.end(it, ledger.TargetRemoved)

@@ -429,6 +429,19 @@ func TestRule17ARemovedTargetEndsWhatItIsOwed(t *testing.T) {
 	require.Len(t, s.outcomes(), 300)
 }
 
+func TestRule17ARemovalEndsAlthoughOrdersKeepComing(t *testing.T) {
+	to := &sink{reply: accept}
+	bubble(t, to, func(t *testing.T, s *store, r *running) {
+		t.Helper()
+		require.NoError(t, r.d.Reload(nil))
+		for n := range 200 {
+			time.Sleep(10 * time.Millisecond)
+			put(s, spec{content: n})
+		}
+		s.set(func(s *store) { require.True(t, s.removed) })
+	})
+}
+
 func TestRule17AReloadedTargetStartsAndAnotherURLIsAnotherTarget(t *testing.T) {
 	to, other := &sink{reply: accept}, &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, r *running) {

@@ -11,6 +11,9 @@ import (
 	"millrace/internal/order"
 )
 
+// operatorPause is how often something is tried that only an operator can mend.
+const operatorPause = 15 * time.Second
+
 // target is one destination and the loop that serves it whenever this process owns it.
 type target struct {
 	name        string
@@ -64,8 +67,12 @@ func (t *target) run(ctx context.Context) {
 			n = 1
 		}
 		t.complain(ctx, err)
+		pause := t.cfg.backoff(n)
+		if errors.Is(err, order.ErrFingerprint) {
+			pause = operatorPause
+		}
 		select {
-		case <-time.After(t.cfg.backoff(n)):
+		case <-time.After(pause):
 		case <-waiting.Done():
 			return
 		}
