@@ -76,6 +76,10 @@ func (v *Verification) Err() error {
 
 func (v *Verification) found(b Break, format string, args ...any) {
 	v.Breaks[b]++
+	v.example(b, format, args...)
+}
+
+func (v *Verification) example(b Break, format string, args ...any) {
 	if len(v.Examples[b]) < maxExamples {
 		v.Examples[b] = append(v.Examples[b], fmt.Sprintf(format, args...))
 	}
@@ -98,6 +102,8 @@ func Check(sent []Result, receipts []Receipt, records []Record, want Expect) *Ve
 	}
 	if v.Repeated > want.Window {
 		v.Breaks[BreakManyRepeats] = v.Repeated
+	} else {
+		delete(v.Examples, BreakManyRepeats)
 	}
 	v.nonces(fates, receipts)
 	return v
@@ -156,6 +162,7 @@ func (v *Verification) judge(tag Tag, f *fate, want Expect) {
 	}
 	if taken > 1 {
 		v.Repeated++
+		v.example(BreakManyRepeats, "%+v %s taken at %s", tag, f.results[0].Shape, f.times())
 	}
 	if !accepted && len(f.records) > 0 {
 		v.Late++
@@ -289,6 +296,21 @@ func (f *fate) taken() int {
 		}
 	}
 	return n
+}
+
+// times are when the sink took the order, with a star when it was marked as a repeat.
+func (f *fate) times() string {
+	var b strings.Builder
+	for _, r := range f.receipts {
+		if !r.Taken() {
+			continue
+		}
+		b.WriteString(r.At.UTC().Format(" 15:04:05.000"))
+		if r.Repeat {
+			b.WriteByte('*')
+		}
+	}
+	return b.String()
 }
 
 // named reports whether the order's public id is known, without which no record can be found.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -174,5 +173,5 @@ func TestTheSignedExampleWorksAsPrinted(t *testing.T) {
 	require.Equal(t, r.bundleHash(t), got.Hash)
 	require.Equal(t, s.Address(), got.Signer)
 	require.Equal(t, "eth_sendBundle", got.Method)
-	require.False(t, strings.Contains(string(r.Result), "null"))
+	require.NotContains(t, string(r.Result), "null")
 }

@@ -65,7 +65,10 @@ func (v *volume) fillTo(t *testing.T, percent int64) {
 	}
 }
 
-func (v *volume) free(t *testing.T) { require.NoError(t, os.Remove(v.foreign)) }
+func (v *volume) free(t *testing.T) {
+	t.Helper()
+	require.NoError(t, os.Remove(v.foreign))
+}
 
 // metric reads one unlabelled metric.
 func metric(p *process, name string) (float64, bool) {
@@ -155,11 +158,11 @@ func TestAHardFullVolumeLosesNothing(t *testing.T) {
 	for i := range rounds() {
 		v := mountVolume(t, 512)
 		p := startNode(t, append(smallCaps(), "--nats.store_dir="+filepath.Join(v.dir, "data", "nats"), "--orders.max_age=36s")...)
-		l := p.startLoad(t, careful(400, 12*time.Second))
+		l := p.startLoad(t, careful(400, 16*time.Second))
 		nap(t, 2*time.Second)
 		v.fillTo(t, 100)
 		full := time.Now()
-		for !p.bus.ended() && time.Since(full) < 6*time.Second {
+		for !p.bus.ended() && time.Since(full) < 25*time.Second {
 			nap(t, 50*time.Millisecond)
 		}
 		report(t, "round %d: ended by itself: %v, after %s of a full volume: %v", i+1, p.bus.ended(), time.Since(full).Round(time.Millisecond), p.bus.err)

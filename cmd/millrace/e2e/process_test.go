@@ -5,12 +5,15 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,6 +54,7 @@ func newProcess(t *testing.T, name, role string, args ...string) *process {
 	p.args = append(append(p.args, "--admin.listen="+addr), args...)
 	t.Cleanup(func() {
 		p.kill(t)
+		p.summarizeLog(t)
 		if t.Failed() {
 			p.printLog(t)
 		}
@@ -176,6 +180,28 @@ func (p *process) printLog(t *testing.T) {
 	t.Logf("the end of %s:\n%s", p.log, bytes.Join(lines, []byte("\n")))
 	if keep := os.Getenv("MILLRACE_E2E_KEEP"); keep != "" {
 		_ = os.WriteFile(filepath.Join(keep, strings.ReplaceAll(t.Name(), "/", "_")+"_"+filepath.Base(p.log)), b, 0o600)
+	}
+}
+
+// summarizeLog counts the warnings and errors in the log, so that a test that passes with trouble shows
+// it.
+func (p *process) summarizeLog(t *testing.T) {
+	t.Helper()
+	b, err := os.ReadFile(p.log)
+	if err != nil {
+		return
+	}
+	counts := map[string]int{}
+	for line := range bytes.Lines(b) {
+		var e struct{ Level, Msg, Error, Text string }
+		if json.Unmarshal(line, &e) != nil || e.Level != "WARN" && e.Level != "ERROR" {
+			continue
+		}
+		text := e.Error + e.Text
+		counts[fmt.Sprintf("%s %s %s", e.Level, e.Msg, text[:min(len(text), 60)])]++
+	}
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%s: %d x %s", p.name, counts[what], what)
 	}
 }
 
