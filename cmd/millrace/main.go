@@ -55,13 +55,13 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.Is(err, errUsage):
+	case !errors.Is(err, errLogged):
 		fmt.Fprintf(stderr, "millrace: %v\n", err)
-		return exitUsage
-	default:
-		fmt.Fprintf(stderr, "millrace: %v\n", err)
-		return exitFailure
 	}
+	if errors.Is(err, errUsage) {
+		return exitUsage
+	}
+	return exitFailure
 }
 
 // app is what a command works with.

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +51,8 @@ type process struct {
 	cache    *signers.Cache
 	delivery *delivery
 
+	hup chan os.Signal
+
 	mu      sync.Mutex // one reload at a time
 	inForce []config.Setting
 }
@@ -62,21 +67,24 @@ func (a *app) serve(ctx context.Context, r role) error {
 	if err != nil {
 		return usage(err)
 	}
-	p := &process{app: a, roles: r, cfg: cfg, log: log, reg: telemetry.NewRegistry(build()), inForce: a.parsed.effective()}
+	p := &process{
+		app: a, roles: r, cfg: cfg, log: log, reg: telemetry.NewRegistry(build()),
+		inForce: a.parsed.effective(), hup: make(chan os.Signal, 1), // more than one at a time mean the same
+	}
 	for _, name := range a.parsed.resolver.Warnings() {
 		log.LogAttrs(ctx, slog.LevelWarn, "variable of a predecessor can't be honoured yet", slog.String("name", name))
 	}
 	tuneRuntime(cfg.Runtime, a.environ)
-	if err := p.build(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop before it was up
-		}
-		return err
+	signal.Notify(p.hup, syscall.SIGHUP) // before it could end a process that is starting
+	defer signal.Stop(p.hup)
+	if err = p.build(ctx); err == nil {
+		err = lifecycle.Run(ctx, p.components()...)
+	} else if ctx.Err() != nil {
+		err = nil // told to stop before it was up
 	}
-	err = lifecycle.Run(ctx, p.components()...)
 	if err != nil {
 		log.LogAttrs(ctx, slog.LevelError, "stopped after a failure", slog.Any("error", err))
-		return err
+		return fmt.Errorf("%w: %w", errLogged, err)
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "stopped")
 	return nil
@@ -89,7 +97,7 @@ func (p *process) build(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
-	defer func() {
+	defer func() { //nolint:contextcheck // closing has bounds of its own
 		if err == nil {
 			return
 		}

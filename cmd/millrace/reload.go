@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,16 +32,13 @@ func reloadable(key string) bool {
 // watch reloads on SIGHUP and when the configuration file changes, until ctx ends. A file system
 // that can't be watched costs the second way only.
 func (p *process) watch(ctx context.Context) error {
-	hup := make(chan os.Signal, 1) // more than one at a time mean the same
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		for {
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-hup:
+			case <-p.hup:
 				_ = p.reload(ctx) // says so itself
 			}
 		}

@@ -52,7 +52,7 @@ func (a *app) topology(ctx context.Context, cfg *Config, f func(*bus.Bus, contex
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
-	defer b.Close()
+	defer b.Close() //nolint:contextcheck // closing has bounds of its own
 	changes, err := f(b, ctx)
 	if err != nil {
 		return err

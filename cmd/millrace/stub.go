@@ -54,7 +54,7 @@ func newStub(log *slog.Logger) (*stub, error) {
 
 func (s *stub) addr() string { return s.listener.Addr().String() }
 
-func (s *stub) close() { s.listener.Close() }
+func (s *stub) close() { _ = s.listener.Close() }
 
 // destination is the stub as a target.
 func (s *stub) destination(signer *builder.Signer, clock builder.Clock, inFlight int) (egress.Destination, error) {
