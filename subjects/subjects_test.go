@@ -81,8 +81,14 @@ func FuzzDecodeOrder(f *testing.F) {
 func TestUnreadableHeadersAreErrors(t *testing.T) {
 	good := EncodeOrder(&order.Order{Priority: order.PriorityHigh})[HeaderOrder][0]
 	for _, h := range []nats.Header{
-		nil, {}, {HeaderOrder: nil}, {HeaderOrder: {""}}, {HeaderOrder: {good[1:]}}, {HeaderOrder: {good + "A"}},
-		{HeaderOrder: {"/" + good[1:]}}, {HeaderOrder: {"!" + good[1:]}},
+		nil,
+		{},
+		{HeaderOrder: nil},
+		{HeaderOrder: {""}},
+		{HeaderOrder: {good[1:]}},
+		{HeaderOrder: {good + "A"}},
+		{HeaderOrder: {"/" + good[1:]}},
+		{HeaderOrder: {"!" + good[1:]}},
 		{HeaderOrder: {EncodeOrder(&order.Order{})[HeaderOrder][0]}}, // no class
 	} {
 		_, err := DecodeOrder(h, nil)
