@@ -32,8 +32,7 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 	it.priority = p
 	if storedAt <= l.startedAt {
 		it.repeat, l.heir = true, true
-		l.inherited.put(idKey(it.id, it.origin), struct{}{})
-		l.inherited.put(keyKey(it.key, it.origin), struct{}{})
+		l.mem.doubt(it.id, it.key, it.origin)
 	}
 	it.body = d.Order
 	l.cached += int64(it.size)

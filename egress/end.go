@@ -114,17 +114,8 @@ func (l *loop) claimed(it *item) *item {
 	return nil
 }
 
-// mayRepeat reports whether an owner before this one may have sent a copy of it. Until the backlog is
-// read, any order may have one in there.
+// mayRepeat reports whether the target may have a copy of it. Until a predecessor's backlog is read,
+// any order may have one in there.
 func (l *loop) mayRepeat(it *item) bool {
-	if !l.heir || it.repeat {
-		return it.repeat
-	}
-	_, ok := l.inherited.find(idKey(it.id, it.origin))
-	for o := range l.mem.origins {
-		if o := uint16(o); o != it.origin && !ok {
-			_, ok = l.inherited.find(keyKey(it.key, o))
-		}
-	}
-	return ok || l.settling
+	return it.repeat || (l.heir && l.settling) || l.mem.doubts(it)
 }

@@ -59,11 +59,7 @@ type loop struct {
 	onWire    int
 	health    health
 
-	// inherited has the copies of what was stored before the start: another copy of them may be a
-	// repeat, too. heir: there was an owner before.
-	inherited recall[copyKey, struct{}]
-	heir      bool
-
+	heir     bool // there was an owner before
 	settling bool
 	settleAt micros
 	fresh    [classes]bool // received something stored after the start
@@ -96,10 +92,8 @@ func newLoop(t *target, valid func() bool) *loop {
 		timers:  newTimers(),
 		groups:  map[groupKey]*group{},
 		claims:  map[copyKey]*item{},
-
-		inherited: newRecall[copyKey, struct{}](micros(t.cfg.MaxAge.Microseconds())),
-		results:   make(chan sent, t.cfg.InFlight+2*classes),
-		stage:     stageServing,
+		results: make(chan sent, t.cfg.InFlight+2*classes),
+		stage:   stageServing,
 	}
 	l.recorder.init()
 	for _, p := range order.Priorities {
@@ -217,7 +211,6 @@ func (l *loop) pause(now micros) time.Duration {
 // tick does what is due: retries, expiry, the end of settling, forgetting.
 func (l *loop) tick(now micros) {
 	l.mem.turn(now)
-	l.inherited.turn(now)
 	for it := l.timers.top(); it != nil && it.wake() <= now; it = l.timers.top() {
 		if it.deadline <= now {
 			l.expire(it, now)

@@ -89,6 +89,9 @@ type memory struct {
 	recorded recall[order.AcceptID, ledger.Outcome]
 	copies   recall[copyKey, mark]
 	floors   recall[groupKey, floor]
+	// doubtful has the copies of what the target may have got without our knowledge: stored before
+	// this owner's start, or ended without a verdict. Another copy of them may be a repeat.
+	doubtful recall[copyKey, struct{}]
 	origins  []string
 	index    map[string]uint16
 }
@@ -99,6 +102,7 @@ func newMemory(maxAge micros) *memory {
 		recorded: newRecall[order.AcceptID, ledger.Outcome](2 * maxAge),
 		copies:   newRecall[copyKey, mark](maxAge),
 		floors:   newRecall[groupKey, floor](maxAge),
+		doubtful: newRecall[copyKey, struct{}](maxAge),
 		index:    map[string]uint16{},
 	}
 	m.origin("") // our own doors are 0
@@ -127,6 +131,7 @@ func (m *memory) turn(now micros) {
 	m.recorded.turn(now)
 	m.copies.turn(now)
 	m.floors.turn(now)
+	m.doubtful.turn(now)
 }
 
 // sent finds a delivered or refused copy: the same id in it's origin, or its key in another one.
@@ -149,6 +154,9 @@ func (m *memory) sent(it *item, now micros) (mark, bool) {
 func (m *memory) remember(e *ledger.Entry, origin uint16) {
 	until := toMicros(e.DoneAt) + m.maxAge
 	m.recorded.put(e.Accept, e.Outcome)
+	if e.Ambiguous || e.Repeat {
+		m.doubt(e.ID, e.Key, origin)
+	}
 	if e.Outcome == ledger.Delivered || e.Outcome == ledger.Refused {
 		c := mark{accept: e.Accept, until: until, outcome: e.Outcome}
 		m.copies.put(idKey(e.ID, origin), c)
@@ -165,6 +173,22 @@ func (m *memory) remember(e *ledger.Entry, origin uint16) {
 	}
 }
 
+func (m *memory) doubt(id, key order.ID, origin uint16) {
+	m.doubtful.put(idKey(id, origin), struct{}{})
+	m.doubtful.put(keyKey(key, origin), struct{}{})
+}
+
+// doubts reports whether the target may have a copy of it.
+func (m *memory) doubts(it *item) bool {
+	_, ok := m.doubtful.find(idKey(it.id, it.origin))
+	for o := range m.origins {
+		if o := uint16(o); o != it.origin && !ok {
+			_, ok = m.doubtful.find(keyKey(it.key, o))
+		}
+	}
+	return ok
+}
+
 // raises reports whether the target has e's content, or may have it.
 func (m *memory) raises(e *ledger.Entry) bool {
 	switch e.Outcome {
@@ -172,7 +196,7 @@ func (m *memory) raises(e *ledger.Entry) bool {
 		return true
 	case ledger.Duplicate:
 		of, ok := m.recorded.find(e.Of)
-		return ok && of == ledger.Delivered
+		return ok && of == ledger.Delivered || e.Ambiguous || e.Repeat
 	case ledger.Expired:
 		return e.Ambiguous || e.Repeat // a repeat may have been taken from the owner before
 	default:

@@ -38,7 +38,7 @@ func (s *shelf) delivery(sequence uint64) order.Delivery {
 func (s *shelf) Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error {
 	for i := range s.orders {
 		if p == order.PriorityMedium {
-			h(s.delivery(uint64(i) + 1)) //nolint:gosec // an index
+			h(s.delivery(uint64(i) + 1))
 		}
 	}
 	<-ctx.Done()
