@@ -172,7 +172,7 @@ func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 		}
 		o.single(tx)
 		return nil
-	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy:
+	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		txs, err := c.transactions(o, p, n)
 		if err != nil {
 			return err
@@ -195,7 +195,7 @@ func (o *Order) single(tx transaction) {
 // transactions makes those of a bundle.
 func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error) {
 	switch o.Shape { //nolint:exhaustive // the other shapes are made like a bundle, or are none
-	case ShapeCancel:
+	case ShapeCancel, ShapeMalformed:
 		return nil, nil
 	case ShapeInvalid:
 		return one(c.forge.forge(n, p.fresh, nil, c.wrong))

@@ -27,7 +27,7 @@ func newTestCorpus(tb testing.TB, cfg CorpusConfig) *Corpus {
 
 func allShapes() Mix {
 	var m Mix
-	for s := ShapeBundle; s <= ShapeHeavy; s++ {
+	for s := ShapeBundle; s <= ShapeMalformed; s++ {
 		m = append(m, Weight{s, 1})
 	}
 	return m
@@ -118,6 +118,10 @@ func TestTheDomainAcceptsWhatIsMeantToBeValid(t *testing.T) {
 		require.NoError(t, json.Unmarshal(o.Body, &req))
 		require.Equal(t, o.Method.String(), req.Method)
 		sub, err := order.Decode(o.Method, req.Params, order.Limits{MaxTxs: 100})
+		if o.Shape == ShapeMalformed {
+			require.Error(t, err)
+			continue
+		}
 		require.NoError(t, err, o.Shape)
 		require.Len(t, sub.Txs, o.Txs, o.Shape)
 		for _, raw := range sub.Txs {

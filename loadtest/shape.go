@@ -23,11 +23,12 @@ const (
 	ShapeBlobTransaction                  // eth_sendRawTransaction of type 3 without its sidecar: low and cheap
 	ShapeReverting                        // eth_sendBundle whose transactions may all revert: high
 	ShapeHeavy                            // eth_sendBundle of many transactions that nobody has seen
+	ShapeMalformed                        // eth_sendBundle of nothing: refused at the door, costs its sender the good name
 )
 
 var shapeNames = [...]string{
 	"", "bundle", "transaction", "private", "share", "replacement", "cancel", "invalid",
-	"blob_bundle", "blob_transaction", "reverting", "heavy",
+	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed",
 }
 
 // String is the shape in reports and flags.
@@ -60,7 +61,7 @@ func (s Shape) method() order.Method {
 		return order.MethodSendPrivateTransaction
 	case ShapeShare:
 		return order.MethodSendShareBundle
-	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy:
+	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		return order.MethodSendBundle
 	}
 	return order.MethodSendBundle

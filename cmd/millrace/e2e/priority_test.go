@@ -53,24 +53,64 @@ func (p *pipeline) measure(t *testing.T, flows ...loadtest.Flow) []loadtest.Flow
 
 func ratio(a, b int64) float64 { return float64(a) / float64(max(b, 1)) }
 
-// (i) One slot for validation, full of large low orders: high ones pass.
+// (i) One slot for validation, full of large low orders: high ones pass. What makes the large orders
+// low is their sender's bad name.
 func TestPriorityWithWorkerSlotsAsTheBottleneck(t *testing.T) {
 	d := short(6*time.Second, 20*time.Second)
 	p := startNode(t, "--worker.concurrency=1")
 	quiet := p.measure(t, high(100, d))[0]
-	low := loadtest.Flow{
-		Name: "low", Rate: 100, Duration: d, Connections: 64, Preload: 600,
-		Corpus: loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobBundle)},
-	}
+	spoiled := loadtest.CorpusConfig{Seed: freshSeed(), Signers: 1, FirstSigner: 100, Mix: loadtest.Only(loadtest.ShapeMalformed)}
+	spoil := p.startLoad(t, loadtest.Flow{Name: "spoil", Rate: 500, Duration: 5 * time.Second, Corpus: spoiled})
+	spoil.wait(t)
+	require.Zero(t, spoil.journal.Count(loadtest.AnswerAccepted))
+
+	spoiled.Mix = loadtest.Mix{{Shape: loadtest.ShapeMalformed, Weight: 13}, {Shape: loadtest.ShapeHeavy, Weight: 7}}
+	low := loadtest.Flow{Name: "low", Rate: 700, Duration: d, Connections: 64, First: 100_000, Preload: uint64(700 * d.Seconds()), Corpus: spoiled}
 	both := p.measure(t, high(100, d), low)
 	p50, p99 := ratio(both[0].Wire.P50, quiet.Wire.P50), ratio(both[0].Wire.P99, quiet.Wire.P99)
-	report(t, "priority (i): high wire p50 x%.2f, p99 x%.2f of unloaded (promise 1.5 and 5); low accepted %d", p50, p99, both[1].Answers["accepted"])
+	report(t, "priority (i): high wire p50 x%.2f, p99 x%.2f of unloaded (promise 1.5 and 5); low delivered %d", p50, p99, both[1].Wire.Count)
 	require.Equal(t, both[0].Sent, both[0].Answers["accepted"], "no high order is refused")
 	require.Positive(t, both[1].Wire.Count, "low orders progress")
+	p.requireClass(t, low.Corpus.FirstSigner, spoiled.Seed, "low")
 	if soak() {
 		require.LessOrEqual(t, p50, 1.5)
 		require.LessOrEqual(t, p99, 5.0)
 	}
+}
+
+// requireClass requires that the builder got most orders of a corpus' first signer in the given class.
+func (p *pipeline) requireClass(t *testing.T, first int, seed uint64, class string) {
+	t.Helper()
+	c, err := loadtest.NewCorpus(loadtest.CorpusConfig{Seed: seed, Signers: 1, FirstSigner: first, Mix: loadtest.Only(loadtest.ShapeCancel)})
+	require.NoError(t, err)
+	o, err := c.Order(0)
+	require.NoError(t, err)
+	in, all := 0, 0
+	for _, r := range p.sink.Receipts() {
+		if r.Signer == o.Signer {
+			all++
+			if r.Priority == class {
+				in++
+			}
+		}
+	}
+	require.Greater(t, 2*in, all, "%d of %d orders are %s", in, all, class)
+}
+
+// A blob sidecar is verified in one piece, so a slot full of them is the worst that can happen to the
+// order behind: figures only.
+func TestPriorityBehindBlobSidecars(t *testing.T) {
+	d := short(5*time.Second, 20*time.Second)
+	p := startNode(t)
+	quiet := p.measure(t, high(100, d))[0]
+	low := loadtest.Flow{
+		Name: "low", Rate: 40, Duration: d, Connections: 16, Preload: uint64(40 * d.Seconds()),
+		Corpus: loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobBundle)},
+	}
+	both := p.measure(t, high(100, d), low)
+	report(t, "behind blob sidecars: high wire p50 x%.2f, p99 x%.2f of unloaded; low delivered %d",
+		ratio(both[0].Wire.P50, quiet.Wire.P50), ratio(both[0].Wire.P99, quiet.Wire.P99), both[1].Wire.Count)
+	require.Equal(t, both[0].Sent, both[0].Answers["accepted"], "no high order is refused")
 }
 
 // (ii) Low orders at three times what the machine can do.
@@ -81,7 +121,7 @@ func TestPriorityWithTheCPUSaturatedByLowOrders(t *testing.T) {
 	capacity := p.measure(t, loadtest.Flow{Name: "capacity", Connections: 64, Duration: 3 * time.Second, Preload: 20_000, Corpus: cheap})[0]
 	rate := 3 * float64(capacity.Answers["accepted"]) / 3
 	low := loadtest.Flow{
-		Name: "low", Rate: rate, Duration: d, Connections: 512, Preload: uint64(min(rate*d.Seconds(), 150_000)), Timeout: 30 * time.Second, Corpus: cheap,
+		Name: "low", Rate: rate, Duration: d, Connections: 2000, Preload: uint64(min(rate*d.Seconds(), 150_000)), Timeout: 30 * time.Second, Corpus: cheap,
 	}
 	both := p.measure(t, high(50, d), low)
 	report(t, "priority (ii): capacity %.0f/s, low offered %.0f/s, refused %d; high answer p99 %.1f ms, wire p99 %.1f ms (promise 25), refused %d",
