@@ -23,20 +23,23 @@ type Command struct {
 	SinkListen  string        `name:"sink_listen" help:"Address of the sink." default:"127.0.0.1:8645"`
 	Admin       string        `name:"admin" help:"Admin listener whose ledger is checked, such as http://127.0.0.1:8090."`
 	Target      string        `name:"target" help:"Name of the target whose records are checked." default:"builder"`
+	Settle      time.Duration `name:"settle" help:"How long accepted orders may take to end after the last answer." default:"10s"`
 	PID         []int         `name:"pid" help:"Processes whose CPU and memory are reported."`
 	JSON        bool          `name:"json" help:"Print the report as JSON."`
 
-	settle time.Duration
+	// Notes gets the sink's URL and how far a long run is; nil: the sink's URL goes to stdout.
+	Notes io.Writer `kong:"-"`
 }
 
-// Run runs the test and writes the report to stdout; ErrViolations when a promise was broken.
+// Run runs the test and writes the report to stdout; ErrViolations when a promise was broken. When
+// ctx ends the test is broken off without a verdict.
 func (c *Command) Run(ctx context.Context, stdout io.Writer) error {
 	s := Scenario{
 		Flows: []Flow{{
 			Name: "load", URLs: c.URL, Rate: c.Rate, Duration: c.Duration, Connections: c.Connections, First: c.First,
 			Corpus: CorpusConfig{Seed: c.Seed, ChainID: c.ChainID},
 		}},
-		Admin: c.Admin, PIDs: c.PID, Expect: Expect{Targets: []string{c.Target}}, Settle: c.settle,
+		Admin: c.Admin, PIDs: c.PID, Expect: Expect{Targets: []string{c.Target}}, Settle: c.Settle, Notes: c.Notes,
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -47,7 +50,11 @@ func (c *Command) Run(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(stdout, "sink: %s\n", url)
+		notes := c.Notes
+		if notes == nil {
+			notes = stdout
+		}
+		_, _ = fmt.Fprintf(notes, "sink: %s\n", url)
 		g.Go(func() error { return s.Sink.Run(ctx, ln) })
 	}
 	var rep *Report

@@ -3,6 +3,7 @@ package loadtest
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -21,6 +22,8 @@ type Scenario struct {
 	Settle time.Duration
 	// PIDs are the processes whose CPU and memory are reported.
 	PIDs []int
+	// Notes gets a line about every 10 s of a run; nil: none.
+	Notes io.Writer
 }
 
 // settlePoll is how often the ledger is asked whether everything has ended.
@@ -42,6 +45,7 @@ func Run(ctx context.Context, s Scenario) (*Report, error) {
 		return nil, err
 	}
 	started := time.Now()
+	defer s.note(journal, started, noteEvery)()
 	g, gctx := errgroup.WithContext(ctx)
 	for _, sender := range senders {
 		g.Go(func() error { return sender.Run(gctx) })

@@ -99,6 +99,6 @@ func TestCommandIsSinkAndSenderInOne(t *testing.T) {
 // runShort runs a command that must find losses without its long wait for them.
 func runShort(t *testing.T, c *Command, out *bytes.Buffer) error {
 	t.Helper()
-	c.settle = time.Millisecond
+	c.Settle = time.Millisecond
 	return c.Run(t.Context(), out)
 }

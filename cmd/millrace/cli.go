@@ -20,16 +20,17 @@ Without a command: millrace node, which needs no configuration. Every configurat
 
 // cli is the command line.
 type cli struct {
-	Node    nodeCmd    `cmd:"" default:"withargs" help:"Run all roles in this process, with an embedded NATS server unless nats.url is set. This is the default command."`
-	Ingress ingressCmd `cmd:"" help:"Run the order door: takes signed orders over HTTP and stores them. Needs nats.url."`
-	Worker  workerCmd  `cmd:"" help:"Run a validation pool. Needs nats.url."`
-	Egress  egressCmd  `cmd:"" help:"Run the delivery to the builders. Needs nats.url."`
-	Bus     busCmd     `cmd:"" help:"Run the embedded NATS server alone, listening, for roles in other processes."`
-	Streams streamsCmd `cmd:"" help:"Compare or apply the streams, consumers and buckets that this version declares."`
-	Config  configCmd  `cmd:"" help:"Check a configuration, or print the reference of all keys."`
-	Sign    signCmd    `cmd:"" help:"Print the signature header of a request body."`
-	Ledger  ledgerCmd  `cmd:"" help:"Read or check the terminal records through a running process's admin listener."`
-	Version versionCmd `cmd:"" help:"Print what this binary is."`
+	Node     nodeCmd     `cmd:"" default:"withargs" help:"Run all roles in this process, with an embedded NATS server unless nats.url is set. This is the default command."`
+	Ingress  ingressCmd  `cmd:"" help:"Run the order door: takes signed orders over HTTP and stores them. Needs nats.url."`
+	Worker   workerCmd   `cmd:"" help:"Run a validation pool. Needs nats.url."`
+	Egress   egressCmd   `cmd:"" help:"Run the delivery to the builders. Needs nats.url."`
+	Bus      busCmd      `cmd:"" help:"Run the embedded NATS server alone, listening, for roles in other processes."`
+	Streams  streamsCmd  `cmd:"" help:"Compare or apply the streams, consumers and buckets that this version declares."`
+	Config   configCmd   `cmd:"" help:"Check a configuration, or print the reference of all keys."`
+	Sign     signCmd     `cmd:"" help:"Print the signature header of a request body."`
+	Ledger   ledgerCmd   `cmd:"" help:"Read or check the terminal records through a running process's admin listener."`
+	Loadtest loadtestCmd `cmd:"" help:"Send signed orders to a running door and check what became of them."`
+	Version  versionCmd  `cmd:"" help:"Print what this binary is."`
 }
 
 // settings is the configuration of one role command: all keys, because one file serves all roles.

@@ -73,6 +73,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		{"ledger"},
 		{"ledger", "dump"},
 		{"ledger", "verify"},
+		{"loadtest"},
 		{"version"},
 	} {
 		o := call(t, "", nil, append(args, "--help")...)

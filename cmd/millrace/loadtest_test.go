@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestLoadTestHasNoConfigurationKeys(t *testing.T) {
+	o := call(t, "", nil, "loadtest", "--help")
+	require.Contains(t, o.out, "--sink_listen")
+	for _, foreign := range []string{"--config", "--nats.", "--ingress.", "--log."} {
+		require.NotContains(t, o.out, foreign)
+	}
+	// A file or a variable that a node would refuse does not matter here.
+	o = call(t, "", []string{"MILLRACE_NONSENSE=1", "MILLRACE_CONFIG=/nowhere"}, "loadtest", "--rate=-1", "--duration=1ms")
+	require.NotContains(t, o.errors, "MILLRACE")
+}
+
+func TestLoadTestOfANodeFindsNothingBroken(t *testing.T) {
+	sink := freeAddr(t)
+	p := start(t, nil, "node", "--ingress.listen=127.0.0.1:0", "--nats.store_dir="+filepath.Join(t.TempDir(), "nats"), "--builder.url=http://"+sink)
+	args := []string{
+		"loadtest", "--url=" + p.url("ingress"), "--admin=" + p.url("admin"), "--sink", "--sink_listen=" + sink,
+		"--rate=50", "--duration=300ms", "--connections=4", "--json",
+	}
+	o := call(t, "", nil, args...)
+	require.Equal(t, exitOK, o.code, o.out+o.errors)
+	require.True(t, json.Valid([]byte(o.out)), o.out)
+	require.Contains(t, o.errors, "sink: http://"+sink)
+}
+
+func TestBrokenPromiseIsExitCodeOne(t *testing.T) {
+	// A door that takes everything and delivers nothing.
+	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"bundleHash":"0x`+strings.Repeat("0", 64)+`"}}`)
+	}))
+	t.Cleanup(liar.Close)
+	o := call(t, "", nil, "loadtest", "--url="+liar.URL, "--sink", "--sink_listen=127.0.0.1:0",
+		"--rate=50", "--duration=100ms", "--connections=1", "--settle=1ms")
+	require.Equal(t, exitFailure, o.code, o.out+o.errors)
+	require.Contains(t, o.errors, "promises broken")
+}
+
+func TestSignalBreaksALoadTestOff(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out strings.Builder
+	code := run(ctx, []string{"loadtest", "--url=http://" + freeAddr(t), "--duration=1h", "--rate=1"}, nil, strings.NewReader(""), io.Discard, &out)
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, out.String(), "broken off")
+}
