@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
@@ -18,11 +17,8 @@ const (
 	// again; suspicion is the second look that a busy neighbour's consumer gets first.
 	silence   = 2 * time.Second
 	suspicion = 500 * time.Millisecond
-	// heartbeat is the server's sign of life on an idle pull; expiry how long a pull stands.
-	heartbeat = time.Second
-	expiry    = 10 * time.Second
-	// returnWait is how long a stopping puller collects what is on its way to it.
-	returnWait = 500 * time.Millisecond
+	// idleTick is how often an idle puller looks whether its connection is still the same.
+	idleTick = 250 * time.Millisecond
 )
 
 // puller hands out one durable consumer's messages for as long as it runs, whatever happens to the
@@ -33,7 +29,7 @@ type puller struct {
 	durable  string
 	stage    string
 	priority order.Priority
-	pull     []jetstream.PullMessagesOpt
+	pull     pull
 	// create makes the consumer when it is gone.
 	create func(ctx context.Context) error
 	// each gets every message, in order; it may block, which is the backpressure.
@@ -50,20 +46,23 @@ type puller struct {
 	suspect uint64 // consumer sequence at the first look, plus one; zero: no suspicion
 }
 
-// prefetch returns how much of a class may wait in this process. High is taken eagerly; the rest
-// sparingly, as what waits here can't be worked on elsewhere. The byte limit is three of the
+// pull is one request for messages.
+type pull struct {
+	messages int // at most
+	bytes    int // at most, all messages together; zero: no limit
+}
+
+// prefetch returns how much of a class may wait in this process. High is taken eagerly; the
+// rest sparingly, as what waits here can't be worked on elsewhere. The byte limit is three of the
 // largest messages: a limit below one delivers nothing at all.
-func prefetch(p order.Priority, maxMessage int64) []jetstream.PullMessagesOpt {
-	opts := []jetstream.PullMessagesOpt{
-		jetstream.PullExpiry(expiry), jetstream.PullHeartbeat(heartbeat),
-	}
+func prefetch(p order.Priority, maxMessage int64) pull {
 	switch p {
 	case order.PriorityHigh:
-		return append(opts, jetstream.PullMaxMessages(256))
+		return pull{messages: 256}
 	case order.PriorityMedium:
-		return append(opts, jetstream.PullMaxMessagesWithBytesLimit(32, int(3*maxMessage)))
+		return pull{messages: 32, bytes: int(3 * maxMessage)}
 	default:
-		return append(opts, jetstream.PullMaxMessagesWithBytesLimit(16, int(3*maxMessage)))
+		return pull{messages: 16, bytes: int(3 * maxMessage)}
 	}
 }
 
@@ -93,22 +92,20 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 	if err != nil {
 		return false, reopenMissing, err
 	}
-	it, err := c.Messages(p.pull...)
-	if err != nil {
+	in := &intake{consumer: c, pull: p.pull}
+	if err := in.start(ctx); err != nil {
 		return false, reopenClosed, err
 	}
-	defer p.finish(ctx, it)
-	defer context.AfterFunc(ctx, it.Drain)() // wakes Next
+	defer p.finish(ctx, in)
 	p.suspect = 0
 	connected := p.link.reconnects()
-	wait := silence
+	wait, idle := silence, time.Duration(0)
 	for {
-		// What the server had on its way when the connection broke is gone, and the iterator's
-		// own accounting of what is on its way is void: a fresh one, at once.
+		// What the server had on its way when the connection broke is gone: ask anew, at once.
 		if now := p.link.reconnects(); now != connected {
 			return served, reopenReconnect, nil
 		}
-		msg, err := it.Next(jetstream.NextMaxWait(wait))
+		msg, err := in.next(ctx, idleTick)
 		switch {
 		case ctx.Err() != nil:
 			if err == nil && p.leftover != nil {
@@ -116,9 +113,12 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			}
 			return served, reopenClosed, ctx.Err()
 		case err == nil:
-			p.suspect, wait, served = 0, silence, true
+			p.suspect, wait, idle, served = 0, silence, 0, true
 			p.each(msg)
-		case errors.Is(err, nats.ErrTimeout):
+		case errors.Is(err, errNothing):
+			if idle += idleTick; idle < wait {
+				continue
+			}
 			silent, missing := p.look(ctx, c)
 			if missing {
 				return served, reopenMissing, jetstream.ErrConsumerNotFound
@@ -126,11 +126,9 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			if silent {
 				return served, reopenSilent, nil
 			}
-			if wait = silence; p.suspect != 0 {
+			if wait, idle = silence, 0; p.suspect != 0 {
 				wait = suspicion
 			}
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			// The iterator pulls again by itself; if that does not help, look will tell.
 		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
 			return served, reopenMissing, err
 		default:
@@ -177,31 +175,15 @@ func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missin
 	return before == p.suspect, false
 }
 
-// finish closes the iterator. When the work ends, what has arrived already is handed to leftover,
-// which gives it back; otherwise it would wait for its acknowledgement to run out.
-func (p *puller) finish(ctx context.Context, it jetstream.MessagesContext) {
-	if ctx.Err() == nil {
-		p.empty(it, p.each)
-		return
-	}
-	if p.leftover != nil {
-		p.empty(it, p.leftover)
-		return
-	}
-	it.Stop()
-}
-
-func (p *puller) empty(it jetstream.MessagesContext, f func(jetstream.Msg)) {
-	it.Drain()
-	for {
-		msg, err := it.Next(jetstream.NextMaxWait(returnWait))
-		if errors.Is(err, jetstream.ErrNoHeartbeat) {
-			continue
-		}
-		if err != nil {
-			it.Stop()
-			return
-		}
-		f(msg)
+// finish ends the pulls. When the work ends, what has arrived already is handed to leftover, which
+// gives it back; otherwise it would wait for its acknowledgement to run out.
+func (p *puller) finish(ctx context.Context, in *intake) {
+	switch {
+	case ctx.Err() == nil:
+		in.rest(p.each)
+	case p.leftover != nil:
+		in.rest(p.leftover)
+	default:
+		in.cancel()
 	}
 }
