@@ -86,6 +86,13 @@ func (l *loop) receive(ctx context.Context, p order.Priority) error {
 		case <-ctx.Done():
 		}
 	})
+	if err == nil {
+		select {
+		case <-l.removed: // by us: what is left to do is not to be broken off
+			return nil
+		default:
+		}
+	}
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the end of ctx is how receiving ends
 	}

@@ -25,13 +25,15 @@ type Feed interface {
 	// Open makes the target's consumers where they are missing and starts them over at what is not
 	// acknowledged. order.ErrFingerprint: the name belongs to another URL.
 	Open(ctx context.Context) error
-	// Receive hands class p's orders to h, one by one, in stored order, until ctx ends; h may block.
+	// Receive hands class p's orders to h, one by one, in stored order, until ctx ends or Remove; h may
+	// block.
 	Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error
 	// Ack acknowledges one order of class p; a lost acknowledgement is no fault.
 	Ack(p order.Priority, sequence uint64) error
 	// Body reads one order again.
 	Body(ctx context.Context, p order.Priority, sequence uint64) (order.Delivery, error)
-	// Remove deletes the consumers of a target that was taken out of the configuration.
+	// Remove deletes the consumers of a target that was taken out of the configuration, and ends
+	// Receive.
 	Remove(ctx context.Context) error
 }
 

@@ -72,7 +72,7 @@ func newDelivery(p *process) (*delivery, error) {
 	}
 	d.dispatcher, err = egress.New(p.cfg.Egress, egress.Ports{
 		Clock: p.bus, Lease: p.bus,
-		Feed: func(target, fingerprint string) egress.Feed { return &feed{Feed: p.bus.Feed(target, fingerprint)} },
+		Feed: func(target, fingerprint string) egress.Feed { return p.bus.Feed(target, fingerprint) },
 		Log:  func(target string) egress.Log { return p.bus.Done(target) },
 	}, to, p.part("egress"), p.reg)
 	if err != nil {

@@ -24,7 +24,13 @@ type Feed struct {
 	durable     string
 	fingerprint string
 	classes     [len(order.Priorities) + 1]feedClass
+
+	// removal is held for reading while a consumer is made, so that none is made after Remove.
+	removal sync.RWMutex
+	removed chan struct{} // closed by Remove
 }
+
+var errFeedRemoved = errors.New("feed is removed")
 
 // feedClass is what a feed knows about one of its consumers.
 type feedClass struct {
@@ -39,7 +45,7 @@ type feedClass struct {
 
 // Feed returns the feed of a target. fingerprint stands for the target's URL: one name, one URL.
 func (b *Bus) Feed(target, fingerprint string) *Feed {
-	f := &Feed{bus: b, target: target, durable: subjects.TargetDurable(target), fingerprint: fingerprint}
+	f := &Feed{bus: b, target: target, durable: subjects.TargetDurable(target), fingerprint: fingerprint, removed: make(chan struct{})}
 	for _, p := range order.Priorities {
 		f.classes[p].ack = ackSubject{before: "$JS.ACK." + subjects.StreamOK(p) + "." + f.durable + "."}
 	}
@@ -89,14 +95,30 @@ func (f *Feed) open(ctx context.Context, p order.Priority) error {
 	return nil
 }
 
+// create makes class p's consumer, unless the feed is removed: a consumer that nobody reads would
+// keep its stream from being purged for ever.
 func (f *Feed) create(ctx context.Context, l *link, p order.Priority) error {
+	f.removal.RLock()
+	defer f.removal.RUnlock()
+	if f.isRemoved() {
+		return errFeedRemoved
+	}
 	cfg := subjects.TargetConsumer(f.target, f.fingerprint, f.bus.Now(), f.bus.topo.MaxAge)
 	_, err := l.js.CreateConsumer(ctx, subjects.StreamOK(p), cfg)
 	return err
 }
 
-// Receive hands class p's orders to h, one by one in the order of the stream, until ctx ends. h
-// may block: then no more are fetched. What got lost between server and client is read again by
+func (f *Feed) isRemoved() bool {
+	select {
+	case <-f.removed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Receive hands class p's orders to h, one by one in the order of the stream, until ctx ends or the
+// feed is removed. h may block: then no more are fetched. What got lost between server and client is read again by
 // sequence at once, because the server would repeat it only after its deadline. Repeats of
 // unacknowledged orders do occur.
 func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error {
@@ -113,7 +135,20 @@ func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Deliv
 		idle:   r.idle,
 		m:      f.bus.m, log: f.bus.log,
 	}
-	return pl.run(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer stop()
+		select {
+		case <-f.removed:
+		case <-ctx.Done():
+		}
+	}()
+	err = pl.run(ctx)
+	stop()
+	<-ended
+	return err
 }
 
 // Ack tells the server that the order at this sequence is accounted for. It does not wait; a lost
@@ -147,8 +182,13 @@ func (f *Feed) Body(ctx context.Context, p order.Priority, sequence uint64) (ord
 }
 
 // Remove deletes the consumers of a target that is no longer configured; that they are gone
-// already is fine.
+// already is fine. It ends Receive and is final for this Feed: an error can be met by trying again.
 func (f *Feed) Remove(ctx context.Context) error {
+	f.removal.Lock()
+	if !f.isRemoved() {
+		close(f.removed)
+	}
+	f.removal.Unlock()
 	var errs []error
 	for _, p := range order.Priorities {
 		l, err := f.bus.links.link(lane{useFeed, p})

@@ -204,6 +204,32 @@ func TestDeletedTargetConsumerIsMadeAgain(t *testing.T) {
 	require.Equal(t, "print", consumerInfo(t, js, "OK_HIGH", "target-builder").Config.Metadata[subjects.MetaFingerprint])
 }
 
+func TestRemovedFeedEndsReceivingAndMakesNoConsumer(t *testing.T) {
+	s := natstest.Start(t)
+	b, js := testBus(t, s), s.JetStream(t)
+	f := b.Feed("builder", "print")
+	require.NoError(t, f.Open(t.Context()))
+	publishOK(t, b, 1, order.PriorityHigh)
+	ended := make(chan error, len(order.Priorities))
+	got := make(chan struct{})
+	for _, p := range order.Priorities {
+		go func() { ended <- f.Receive(t.Context(), p, func(order.Delivery) { close(got) }) }()
+	}
+	<-got
+	require.NoError(t, f.Remove(t.Context()))
+	for range order.Priorities {
+		require.NoError(t, <-ended)
+	}
+	for _, p := range order.Priorities {
+		_, err := js.Consumer(t.Context(), subjects.StreamOK(p), "target-builder")
+		require.ErrorIs(t, err, jetstream.ErrConsumerNotFound)
+	}
+	require.NoError(t, f.Receive(t.Context(), order.PriorityLow, func(order.Delivery) {}), "at once")
+	require.ErrorIs(t, f.Open(t.Context()), errFeedRemoved)
+	require.NoError(t, f.Remove(t.Context()))
+	require.NoError(t, b.Feed("builder", "other").Open(t.Context()), "the name is free")
+}
+
 func TestAckSubjectLearnsItsFrame(t *testing.T) {
 	for _, c := range []struct{ reply, want string }{
 		{"$JS.ACK.OK_HIGH.target-a.3.17.20.1700000000.5", "$JS.ACK.OK_HIGH.target-a.1.42.42.0.0"},
