@@ -1,0 +1,120 @@
+package archtest
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/tools/go/packages"
+)
+
+const module = "millrace"
+
+// everywhere may be imported by any package of the module.
+var everywhere = []string{"internal/telemetry"}
+
+// allowed is the import table: a package (or, with a trailing /..., a tree) and what it may import
+// from this module. "..." alone allows all.
+var allowed = []struct {
+	from string
+	to   []string
+}{
+	{"internal/order", nil},
+	{"internal/jsonrpc", nil},
+	{"internal/retry", nil},
+	{"internal/telemetry", nil},
+	{"internal/lifecycle", nil},
+	{"internal/config", nil},
+	{"internal/archtest", nil},
+	{"internal/ledger", []string{"internal/order"}},
+	{"internal/signers", []string{"internal/order"}},
+	{"subjects", []string{"internal/order"}},
+	{"internal/bus/embedded", nil},
+	{"internal/bus/upkeep", []string{"internal/bus/embedded", "subjects", "internal/order"}},
+	{"internal/bus", []string{"internal/bus/embedded", "internal/bus/upkeep", "subjects", "internal/order", "internal/retry"}},
+	{"internal/natstest", []string{"internal/bus/embedded"}},
+	{"ingress", []string{"internal/order", "internal/jsonrpc"}},
+	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
+	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
+	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry"}},
+	{"loadtest", []string{"internal/order", "internal/jsonrpc"}},
+	{"cmd/millrace/...", []string{"..."}},
+}
+
+// walls keeps libraries where they belong: the packages (trees) that may import them.
+var walls = []struct {
+	library string
+	only    []string
+}{
+	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
+	{"github.com/labstack/echo", []string{"ingress"}},
+	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
+}
+
+// TestImportsFollowTheTable fails on an edge that the table does not name, on a package without a
+// row, and on a library outside its wall.
+func TestImportsFollowTheTable(t *testing.T) {
+	for _, p := range load(t, false) {
+		from := local(p.PkgPath)
+		row := slices.IndexFunc(allowed, func(r struct {
+			from string
+			to   []string
+		}) bool {
+			return matches(r.from, from)
+		})
+		require.NotEqual(t, -1, row, "package %s has no row in the import table", from)
+		for imported := range p.Imports {
+			if strings.HasPrefix(imported, module+"/") {
+				to := local(imported)
+				ok := slices.Contains(everywhere, to) ||
+					slices.ContainsFunc(allowed[row].to, func(pattern string) bool { return matches(pattern, to) })
+				require.True(t, ok, "%s imports %s, which the table does not allow", from, to)
+				continue
+			}
+			for _, w := range walls {
+				if strings.HasPrefix(imported, w.library) {
+					ok := slices.ContainsFunc(w.only, func(pattern string) bool { return matches(pattern, from) })
+					require.True(t, ok, "%s imports %s, which only %v may", from, imported, w.only)
+				}
+			}
+		}
+	}
+}
+
+// TestTheTableHasNoDeadRows fails on a row for a package that is gone.
+func TestTheTableHasNoDeadRows(t *testing.T) {
+	pkgs := load(t, false)
+	for _, r := range allowed {
+		ok := slices.ContainsFunc(pkgs, func(p *packages.Package) bool { return matches(r.from, local(p.PkgPath)) })
+		require.True(t, ok, "no package matches the row %s", r.from)
+	}
+}
+
+func load(t *testing.T, syntax bool) []*packages.Package {
+	t.Helper()
+	mode := packages.NeedName | packages.NeedImports | packages.NeedFiles
+	if syntax {
+		mode |= packages.NeedSyntax
+	}
+	pkgs, err := packages.Load(&packages.Config{Mode: mode, Dir: "../.."}, "./...")
+	require.NoError(t, err)
+	require.NotEmpty(t, pkgs)
+	for _, p := range pkgs {
+		require.Empty(t, p.Errors, p.PkgPath)
+	}
+	return pkgs
+}
+
+func local(pkgPath string) string { return strings.TrimPrefix(pkgPath, module+"/") }
+
+func matches(pattern, p string) bool {
+	if pattern == "..." {
+		return true
+	}
+	if tree, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return p == tree || strings.HasPrefix(p, tree+"/")
+	}
+	return path.Clean(pattern) == p
+}
