@@ -117,8 +117,9 @@ func (d *delivery) toStub(p *process) ([]egress.Destination, error) {
 		s.close()
 		return nil, err
 	}
-	d.senders = []egress.Destination{to}
-	return d.senders, nil
+	d.to = []egress.Destination{to}
+	d.senders = d.to
+	return d.to, nil
 }
 
 // ask makes the readiness checks of the given builders the ones in force.
@@ -183,6 +184,16 @@ func (d *delivery) retire(ctx context.Context) error {
 		return fmt.Errorf("stub builder: %w", err)
 	}
 	return nil
+}
+
+// serves are the targets that this process delivers to when it has their leases.
+func (d *delivery) serves() []egress.Destination {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.retiring == "" {
+		return slices.Clone(d.to)
+	}
+	return append(slices.Clone(d.to), retiredStub())
 }
 
 // close lets go of every connection that is not in use.

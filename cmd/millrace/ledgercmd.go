@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,12 +23,11 @@ type ledgerCmd struct {
 
 // ledgerQuery says which records, and from where.
 type ledgerQuery struct {
-	Admin     string `name:"admin" default:"http://127.0.0.1:8090" help:"Admin listener of a running process of the pipeline."`
-	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with the admin token, needed when the listener is not on loopback."`
-	Since     string `name:"since" default:"1h" help:"Records stored since: a time like 2026-11-20T21:00:00Z, or how long ago."`
-	Target    string `name:"target" help:"Records of this target only; * for orders that ended before delivery."`
-	Hash      string `name:"hash" help:"Records of this order only: its public hash, its id or an accept id."`
-	JSON      bool   `name:"json" help:"Print JSON."`
+	adminAt `embed:""`
+	Since   string `name:"since" default:"1h" help:"Records stored since: a time like 2026-11-20T21:00:00Z, or how long ago."`
+	Target  string `name:"target" help:"Records of this target only; * for orders that ended before delivery."`
+	Hash    string `name:"hash" help:"Records of this order only: its public hash, its id or an accept id."`
+	JSON    bool   `name:"json" help:"Print JSON."`
 }
 
 // dumpCmd prints records.
@@ -174,31 +171,8 @@ func (q *ledgerQuery) open(ctx context.Context) (*http.Response, error) {
 	if q.Hash != "" {
 		v.Set("hash", q.Hash)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(q.Admin, "/")+"/ledger?"+v.Encode(), nil)
-	if err != nil {
-		return nil, usage(err)
-	}
-	if q.TokenFile != "" {
-		token, err := os.ReadFile(q.TokenFile)
-		if err != nil {
-			return nil, usage(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+string(bytes.TrimSpace(token)))
-	}
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("is millrace running there? %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-		return nil, fmt.Errorf("read ledger: %s: %s", resp.Status, bytes.TrimSpace(text))
-	}
-	return resp, nil
+	return q.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), "read ledger")
 }
-
-// adminClient keeps no connection: each command makes one request.
-var adminClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} //nolint:gochecknoglobals // immutable
 
 // printable keeps what a builder said from steering the terminal.
 func printable(s string) string {

@@ -74,6 +74,9 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		{"ledger", "dump"},
 		{"ledger", "verify"},
 		{"loadtest"},
+		{"targets"},
+		{"targets", "list"},
+		{"targets", "remove"},
 		{"version"},
 	} {
 		o := call(t, "", nil, append(args, "--help")...)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -34,6 +35,7 @@ const (
 	drainWorkers = 12 * time.Second
 	drainBus     = 30 * time.Second
 	drainMargin  = 2 * time.Second
+	drainTargets = 15 * time.Second
 )
 
 // process is the running roles of one process.
@@ -44,8 +46,12 @@ type process struct {
 	log   *telemetry.Log
 	reg   *prometheus.Registry
 
+	admin     *telemetry.Admin
+	listening *early // admin, from before the bus on
+	adminAddr net.Addr
+
 	bus      *bus.Bus
-	admin    *telemetry.Admin
+	targets  *targets
 	door     *ingress.Server
 	pool     *workers.Worker
 	cache    *signers.Cache
@@ -77,17 +83,28 @@ func (a *app) serve(ctx context.Context, r role) error {
 	tuneRuntime(cfg.Runtime, a.environ)
 	signal.Notify(p.hup, syscall.SIGHUP) // before it could end a process that is starting
 	defer signal.Stop(p.hup)
-	if err = p.build(ctx); err == nil {
-		err = lifecycle.Run(ctx, p.components()...)
-	} else if ctx.Err() != nil {
-		err = nil // told to stop before it was up
-	}
-	if err != nil {
+	if err = p.run(ctx); err != nil {
 		log.LogAttrs(ctx, slog.LevelError, "stopped after a failure", slog.Any("error", err))
 		return fmt.Errorf("%w: %w", errLogged, err)
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "stopped")
 	return nil
+}
+
+// run builds everything and runs it until ctx ends or a part fails.
+func (p *process) run(ctx context.Context) error {
+	if err := p.openAdmin(ctx); err != nil {
+		return err
+	}
+	if err := p.build(ctx); err != nil {
+		_ = p.listening.stop() //nolint:contextcheck // has a bound of its own
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop before it was up
+		}
+		return err
+	}
+	p.admin.Show(p.pages())
+	return lifecycle.Run(ctx, p.components()...)
 }
 
 // build dials the bus and makes every part. Nothing of it runs yet but the bus, which
@@ -106,11 +123,12 @@ func (p *process) build(ctx context.Context) (err error) {
 		}
 		p.bus.Close()
 	}()
-	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildAdmin} {
+	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor} {
 		if err = make(); err != nil {
 			return err
 		}
 	}
+	p.targets = newTargets(p)
 	return nil
 }
 
@@ -152,23 +170,13 @@ func (p *process) buildDelivery() (err error) {
 	return err
 }
 
-func (p *process) buildAdmin() error {
-	token, err := telemetry.LoadToken(p.cfg.tokenFile())
-	if err != nil {
-		return err
-	}
-	p.admin, err = telemetry.NewAdmin(p.cfg.Admin, token, telemetry.Pages{
-		Checks: p.checks(), Ledger: ledgerPage(p.bus, p.part("admin")), NATS: p.bus.Monitor(), Reload: p.reload,
-	}, p.reg, p.part("admin"))
-	return err
-}
-
 // components are the parts in the order of their start; they stop in reverse, the intake first.
 func (p *process) components() []lifecycle.Component {
 	cs := []lifecycle.Component{
-		{Name: "telemetry", Run: p.admin.Run},
+		{Name: "telemetry", Run: p.listening.Run},
 		{Name: "reload", Run: p.watch},
 		{Name: "bus", Run: p.bus.Run, Drain: drainBus},
+		{Name: "targets", Run: p.targets.Run, Drain: drainTargets},
 	}
 	if p.delivery != nil {
 		cs = append(cs, p.delivery.components(p.cfg)...)
@@ -205,12 +213,7 @@ func (p *process) announce(ctx context.Context) error {
 		slog.String("roles", p.roles.String()), slog.String("node", p.cfg.Node.Name),
 		slog.String("version", b.Version), slog.String("secp256k1", b.Secp256k1),
 	}
-	select {
-	case addr := <-p.admin.Bound():
-		attrs = append(attrs, slog.String("admin", addr.String()))
-	case <-ctx.Done():
-		return nil
-	}
+	attrs = append(attrs, slog.String("admin", p.adminAddr.String()))
 	if p.door != nil {
 		for p.door.Addr() == nil || p.cfg.Ingress.BuilderListen != "" && p.door.BuilderAddr() == nil {
 			if !pause(ctx, 5*time.Millisecond) {

@@ -26,15 +26,15 @@ func exists(path string) bool {
 
 // retiredStub is the stub as a target that is about to go: it takes nothing more.
 func retiredStub() egress.Destination {
-	return egress.Destination{Name: stubName, Fingerprint: stubName, Sender: nobody{}}
+	return egress.Destination{Name: stubName, Fingerprint: stubName, Sender: nobody{"the stub builder is no more"}}
 }
 
-// nobody is a target that is not there.
-type nobody struct{}
+// nobody is a target that is not there, and why.
+type nobody struct{ why string }
 
 // Send says that nothing was sent.
-func (nobody) Send(context.Context, egress.Attempt) egress.Result {
-	return egress.Result{Verdict: egress.Unreachable, Text: "the stub builder is no more"}
+func (n nobody) Send(context.Context, egress.Attempt) egress.Result {
+	return egress.Result{Verdict: egress.Unreachable, Text: n.why}
 }
 
 // stub is the built-in builder of a node without builders, on a loopback port of its own.

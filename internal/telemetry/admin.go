@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,26 +46,37 @@ type Check struct {
 // Pages are what an admin listener serves beyond its own pages; nil ones are left out.
 type Pages struct {
 	Checks []Check
-	// Ledger serves /ledger, NATS serves what is below /nats/, Reload serves POST /reload.
-	Ledger, NATS http.Handler
-	Reload       func(context.Context) error
+	// Ledger serves /ledger, NATS serves what is below /nats/, Targets serves /targets, RemoveTarget
+	// serves POST /targets/remove, Reload serves POST /reload.
+	Ledger, NATS, Targets, RemoveTarget http.Handler
+	Reload                              func(context.Context) error
 }
 
 // Admin is the admin listener.
 type Admin struct {
 	listen  string
-	handler http.Handler
+	token   Token
+	reg     *prometheus.Registry
+	handler atomic.Pointer[http.ServeMux] // of the pages in force
 	log     *slog.Logger
 	bound   chan net.Addr
 }
 
-// NewAdmin returns an admin listener that is not listening yet.
+// NewAdmin returns an admin listener that is not listening yet. Its pages may be those of a process
+// that is not up, until Show.
 func NewAdmin(c AdminConfig, token Token, p Pages, reg *prometheus.Registry, log *slog.Logger) (*Admin, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg, EnableOpenMetrics: true}))
+	a := &Admin{listen: c.Listen, token: token, reg: reg, log: log, bound: make(chan net.Addr, 1)}
+	a.Show(p)
+	return a, nil
+}
+
+// Show replaces the pages, while Run serves them or before.
+func (a *Admin) Show(p Pages) {
+	mux, token := http.NewServeMux(), a.token
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{Registry: a.reg, EnableOpenMetrics: true}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { ok(w) })
 	mux.Handle("GET /readyz", readyz(p.Checks))
 	for path, h := range map[string]http.HandlerFunc{
@@ -76,14 +88,22 @@ func NewAdmin(c AdminConfig, token Token, p Pages, reg *prometheus.Registry, log
 	if p.Ledger != nil {
 		mux.Handle("GET /ledger", token.read(p.Ledger))
 	}
+	if p.Targets != nil {
+		mux.Handle("GET /targets", token.read(p.Targets))
+	}
+	if p.RemoveTarget != nil {
+		mux.Handle("POST /targets/remove", token.write(p.RemoveTarget))
+	}
 	if p.NATS != nil {
 		mux.Handle("GET /nats/", token.read(http.StripPrefix("/nats", p.NATS)))
 	}
 	if p.Reload != nil {
 		mux.Handle("POST /reload", token.write(reload(p.Reload)))
 	}
-	return &Admin{listen: c.Listen, handler: mux, log: log, bound: make(chan net.Addr, 1)}, nil
+	a.handler.Store(mux)
 }
+
+func (a *Admin) serve(w http.ResponseWriter, r *http.Request) { a.handler.Load().ServeHTTP(w, r) }
 
 // Bound delivers the address once Run listens on it.
 func (a *Admin) Bound() <-chan net.Addr { return a.bound }
@@ -97,7 +117,7 @@ func (a *Admin) Run(ctx context.Context) error {
 	}
 	a.bound <- l.Addr()
 	srv := &http.Server{
-		Handler:           a.handler,
+		Handler:           http.HandlerFunc(a.serve),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),

@@ -25,12 +25,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // admin runs an admin listener on a free port until the test ends and returns its URL and token.
 func admin(t *testing.T, p telemetry.Pages) (url, token string) {
 	t.Helper()
+	_, url, token = runAdmin(t, p)
+	return url, token
+}
+
+func runAdmin(t *testing.T, p telemetry.Pages) (a *telemetry.Admin, url, token string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "data", "token")
 	tok, err := telemetry.LoadToken(path)
 	require.NoError(t, err)
 	secret, err := os.ReadFile(path)
 	require.NoError(t, err)
-	a, err := telemetry.NewAdmin(telemetry.AdminConfig{Listen: "127.0.0.1:0"}, tok, p,
+	a, err = telemetry.NewAdmin(telemetry.AdminConfig{Listen: "127.0.0.1:0"}, tok, p,
 		telemetry.NewRegistry(telemetry.Build{Version: "v1"}), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -41,7 +47,7 @@ func admin(t *testing.T, p telemetry.Pages) (url, token string) {
 		cancel()
 		require.NoError(t, <-done)
 	})
-	return "http://" + (<-a.Bound()).String(), strings.TrimSpace(string(secret))
+	return a, "http://" + (<-a.Bound()).String(), strings.TrimSpace(string(secret))
 }
 
 func call(t *testing.T, method, url string, change func(*http.Request)) (int, string) {
@@ -61,6 +67,29 @@ func call(t *testing.T, method, url string, change func(*http.Request)) (int, st
 
 func page(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, text+r.URL.Path) })
+}
+
+func TestPagesAreReplacedWhileTheListenerServes(t *testing.T) {
+	a, url, token := runAdmin(t, telemetry.Pages{Checks: []telemetry.Check{
+		{Name: "bus", Ready: func() error { return errors.New("recovering the store") }},
+	}})
+	status, text := call(t, http.MethodGet, url+"/readyz", nil)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "bus: recovering the store\n", text)
+	status, _ = call(t, http.MethodGet, url+"/livez", nil)
+	require.Equal(t, http.StatusOK, status)
+	status, _ = call(t, http.MethodGet, url+"/targets", nil)
+	require.Equal(t, http.StatusNotFound, status)
+
+	a.Show(telemetry.Pages{Targets: page("targets"), RemoveTarget: page("remove")})
+	status, _ = call(t, http.MethodGet, url+"/readyz", nil)
+	require.Equal(t, http.StatusOK, status)
+	_, text = call(t, http.MethodGet, url+"/targets", nil)
+	require.Equal(t, "targets/targets", text)
+	status, _ = call(t, http.MethodPost, url+"/targets/remove", nil)
+	require.Equal(t, http.StatusUnauthorized, status)
+	_, text = call(t, http.MethodPost, url+"/targets/remove", func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) })
+	require.Equal(t, "remove/targets/remove", text)
 }
 
 func TestReadyzGivesTheReasons(t *testing.T) {
