@@ -27,7 +27,8 @@
 // # Backpressure
 //
 // At most worker.concurrency orders are validated at a time; what waits is held by the source. Between
-// two transactions of an order, waiting orders of a higher class go first, so none of them waits
+// two transactions of an order, and while a blob transaction's proofs are verified, which happens
+// beside the slot, waiting orders of a higher class go first, so none of them waits
 // longer than one signature recovery. OK being full is waited out here, until the order's deadline.
 //
 // # Shutdown

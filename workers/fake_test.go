@@ -143,6 +143,8 @@ func (f rulesFunc) Check(raw []byte, kind order.Kind, now time.Time) (order.TxIn
 	return f(raw, kind, now)
 }
 
+func (f rulesFunc) Warm() {}
+
 // anything are rules that refuse nothing.
 var anything = rulesFunc(func([]byte, order.Kind, time.Time) (order.TxInfo, error) { return order.TxInfo{}, nil })
 

@@ -37,10 +37,11 @@ func (w *Worker) validateShared(ctx context.Context, o *order.Order, yield func(
 	defer w.recovered(ctx, o, &err)
 	w.alone.RLock()
 	defer w.alone.RUnlock()
-	valid, err = w.validate(ctx, o, func() {
+	give := func() { watch.pause(yield) }
+	valid, err = w.validate(ctx, o, w.checkAside(ctx, o, give), func() {
 		w.alone.RUnlock()
 		defer w.alone.RLock()
-		watch.pause(yield)
+		give()
 	})
 	w.metrics.validated(o.Priority, watch.elapsed())
 	return valid, err

@@ -18,6 +18,7 @@ type metrics struct {
 	queued, validate    map[order.Priority]prometheus.Observer
 	txs                 prometheus.Observer
 	inSlot              prometheus.Gauge
+	aside               prometheus.Counter
 	suspects, poisoned  prometheus.Counter
 	panics, mismatches  prometheus.Counter
 	late, verdictErrors prometheus.Counter
@@ -46,6 +47,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "millrace_worker_in_slot",
 			Help: "Orders in validation now, those that gave way included.",
 		}),
+		aside:         counter("checks_aside_total", "Blob transactions checked beside their slot, known ones included."),
 		suspects:      counter("suspects_total", "Orders that ran alone because they came back too often."),
 		poisoned:      counter("poisoned_total", "Orders given up because they killed a worker or panicked, alone."),
 		panics:        counter("panics_total", "Panics recovered while validating."),

@@ -57,9 +57,11 @@ type Clock interface {
 }
 
 // Rules checks one transaction: *order.Rules, or a *signers.Cache in front of it. Every error is a
-// *order.Reason.
+// *order.Reason. Warm loads what the first check of a kind would have to wait for; it takes a
+// second or two of processor time, once per process.
 type Rules interface {
 	Check(raw []byte, kind order.Kind, now time.Time) (order.TxInfo, error)
+	Warm()
 }
 
 // Ports are what the pool needs from the rest of the system; all are required.

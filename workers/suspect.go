@@ -103,7 +103,7 @@ func (w *Worker) validateAlone(ctx context.Context, o *order.Order) (valid *orde
 	w.alone.Lock()
 	defer w.alone.Unlock()
 	started := time.Now()
-	valid, err = w.validate(ctx, o, func() {})
+	valid, err = w.validate(ctx, o, w.check, func() {})
 	w.metrics.validated(o.Priority, time.Since(started))
 	return valid, err
 }

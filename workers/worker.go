@@ -30,6 +30,8 @@ type Worker struct {
 	// order that ran.
 	suspect   chan struct{}
 	condemned condemned
+	// aside admits so many heavy checks at a time that a processor is left for the slots.
+	aside chan struct{}
 
 	// One log line per interval each: a bug of a door, or of the topology, comes with every order.
 	mismatch, unstorable rate.Sometimes
@@ -49,13 +51,18 @@ func New(cfg Config, ports Ports, rules Rules, log *slog.Logger, reg prometheus.
 	return &Worker{
 		cfg: cfg, ports: ports, rules: rules, log: log, metrics: newMetrics(reg),
 		suspect:    make(chan struct{}, 1),
+		aside:      make(chan struct{}, max(cfg.slots()/2, 1)),
 		mismatch:   rate.Sometimes{First: 1, Interval: time.Second},
 		unstorable: rate.Sometimes{First: 1, Interval: time.Second},
 	}, nil
 }
 
-// Run validates orders until ctx ends or the source fails.
+// Run validates orders until ctx ends or the source fails. The rules are warmed meanwhile, so that
+// no blob transaction has to do it; one that comes earlier waits for it beside its slot.
 func (w *Worker) Run(ctx context.Context) error {
+	var warming sync.WaitGroup
+	defer warming.Wait()
+	warming.Go(w.rules.Warm)
 	if err := w.ports.Source.ConsumeIn(ctx, w.cfg.slots(), w.handle); err != nil {
 		return fmt.Errorf("consume orders: %w", err)
 	}

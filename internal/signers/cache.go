@@ -25,9 +25,11 @@ const (
 	tidyEvery = time.Second
 )
 
-// Rules checks one transaction; *order.Rules does, and so does a Cache.
+// Rules checks one transaction, and can be warmed before the first; *order.Rules does, and so does a
+// Cache.
 type Rules interface {
 	Check(raw []byte, kind order.Kind, now time.Time) (order.TxInfo, error)
+	Warm()
 }
 
 // Broadcaster tells a batch to every other worker process, at most once, and not to this one. It
@@ -96,6 +98,9 @@ func New(cfg Config, chainID uint64, rules Rules, out Broadcaster, log *slog.Log
 
 // Sharing reports whether the cache tells other processes what it learns and takes what they tell.
 func (c *Cache) Sharing() bool { return c.pending != nil }
+
+// Warm warms the rules.
+func (c *Cache) Warm() { c.rules.Warm() }
 
 // Check does what the rules' Check does, from memory when it can. Every error is a *order.Reason.
 func (c *Cache) Check(raw []byte, kind order.Kind, now time.Time) (order.TxInfo, error) {

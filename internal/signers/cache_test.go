@@ -160,3 +160,9 @@ func TestSecretComesFromAFile(t *testing.T) {
 	require.True(t, c.Sharing())
 	require.Equal(t, newSealer([]byte(testSecret), testChain), c.seal)
 }
+
+func TestWarmingTheCacheWarmsItsRules(t *testing.T) {
+	rules := &countingRules{}
+	newCache(t, config(), rules, nil).Warm()
+	require.EqualValues(t, 1, rules.warmed.Load())
+}

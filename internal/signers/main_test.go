@@ -31,8 +31,11 @@ var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 // countingRules names a transaction by keccak and its sender by the first bytes, and counts.
 type countingRules struct {
 	calls  atomic.Int64
+	warmed atomic.Int64
 	refuse *order.Reason
 }
+
+func (r *countingRules) Warm() { r.warmed.Add(1) }
 
 func (r *countingRules) Check(raw []byte, _ order.Kind, _ time.Time) (order.TxInfo, error) {
 	r.calls.Add(1)
