@@ -175,7 +175,7 @@ func (p *process) components() []lifecycle.Component {
 	cs := []lifecycle.Component{
 		{Name: "telemetry", Run: p.listening.Run},
 		{Name: "reload", Run: p.watch},
-		{Name: "bus", Run: p.bus.Run, Drain: drainBus},
+		{Name: "bus", Run: p.bus.Run, Drain: drainBus, Base: true},
 		{Name: "targets", Run: p.targets.Run, Drain: drainTargets},
 	}
 	if p.delivery != nil {

@@ -256,11 +256,22 @@ func (b *Bus) Run(ctx context.Context) error {
 	part(b.watchDoor)
 	part(b.keepHouse)
 	if b.guard != nil {
-		part(b.guard.Run)
+		part(b.guardStore)
 	} else {
 		part(b.watchTopology)
 	}
 	return g.Wait()
+}
+
+// guardStore runs the disk guard. When the store has failed nothing can be stored or acknowledged
+// any more, so nobody is left to wait for it.
+func (b *Bus) guardStore(ctx context.Context) error {
+	err := b.guard.Run(ctx)
+	if errors.Is(err, upkeep.ErrStoreFailed) {
+		b.log.LogAttrs(ctx, slog.LevelError, "the store has failed: orders that were accepted are delivered after a restart with space", slog.Any("error", err))
+		b.links.cut()
+	}
+	return err
 }
 
 // keepHouse purges while this process holds the lease. Beside an embedded server nobody else does.

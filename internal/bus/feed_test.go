@@ -230,6 +230,22 @@ func TestRemovedFeedEndsReceivingAndMakesNoConsumer(t *testing.T) {
 	require.NoError(t, b.Feed("builder", "other").Open(t.Context()), "the name is free")
 }
 
+func TestReceiverOfAClosedConnectionWaitsForItsEndInSilence(t *testing.T) {
+	b := testBus(t, natstest.Start(t))
+	f := b.Feed("builder", "print")
+	require.NoError(t, f.Open(t.Context()))
+	publishOK(t, b, 1, order.PriorityHigh)
+	y, stop := receive(t, f, order.PriorityHigh)
+	require.Eventually(t, func() bool { return y.distinct() == 1 }, soon, tick)
+	b.links.cut()
+	_, err := b.links.link(lane{use: useControl})
+	require.ErrorIs(t, err, nats.ErrConnectionClosed)
+	stop()
+	for _, reason := range []string{reopenMissing, reopenClosed} {
+		require.Zero(t, testutil.ToFloat64(b.m.reopened.WithLabelValues(stageOK, "high", reason)), reason)
+	}
+}
+
 func TestAckSubjectLearnsItsFrame(t *testing.T) {
 	for _, c := range []struct{ reply, want string }{
 		{"$JS.ACK.OK_HIGH.target-a.3.17.20.1700000000.5", "$JS.ACK.OK_HIGH.target-a.1.42.42.0.0"},

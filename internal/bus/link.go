@@ -194,6 +194,18 @@ func (ls *links) close() {
 	wg.Wait()
 }
 
+// cut closes every connection without draining it, and refuses new ones: nobody answers any more.
+func (ls *links) cut() {
+	ls.mu.Lock()
+	ls.closed = true
+	open := ls.open
+	ls.open = nil
+	ls.mu.Unlock()
+	for _, c := range open {
+		c.nc.Close()
+	}
+}
+
 // backoff is the pause before try n (from zero): base doubled each time up to most, half of it
 // random, so that callers that failed together don't come back together.
 func backoff(n int, base, most time.Duration) time.Duration {

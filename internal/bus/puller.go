@@ -73,6 +73,10 @@ func (p *puller) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if p.link.nc.IsClosed() { // for good: the process is ending
+			<-ctx.Done()
+			break
+		}
 		p.m.reopened.WithLabelValues(p.stage, p.priority.String(), reason).Inc()
 		p.log.LogAttrs(ctx, slog.LevelWarn, "consumer opened again", slog.String("stream", p.stream),
 			slog.String("consumer", p.durable), slog.String("reason", reason), slog.Any("error", err))

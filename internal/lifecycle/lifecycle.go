@@ -9,7 +9,8 @@
 // [Run] begins to stop when its context ends or when any part returns, whatever it returns: a part
 // that ends by itself is a failure, because the pipeline has a hole without it. Each part has a
 // drain deadline; one that misses it is named in the error and left behind, so that a hanging part
-// can't keep those below it from draining.
+// can't keep those below it from draining. When a part fails that the others need to drain
+// ([Component].Base), they are not asked to: all stop at once.
 package lifecycle
 
 import (
@@ -22,6 +23,9 @@ import (
 
 // DefaultDrain is how long a part may take to end when its Drain is zero.
 const DefaultDrain = 10 * time.Second
+
+// AbandonAfter is how long all parts together may take to end after a Base part has failed.
+const AbandonAfter = 2 * time.Second
 
 var (
 	// ErrEnded is the failure of a part that returned nil without being told to stop.
@@ -38,6 +42,9 @@ type Component struct {
 	Run func(context.Context) error
 	// Drain bounds the time between the end of Run's context and its return; zero: DefaultDrain.
 	Drain time.Duration
+	// Base: the other parts can't drain without this one. When it fails, all of them are told to
+	// stop at once and get AbandonAfter together.
+	Base bool
 }
 
 // running is a started component; done is closed after err was set.
@@ -64,6 +71,10 @@ func Run(ctx context.Context, components ...Component) error {
 		case <-ctx.Done():
 		case r := <-ended:
 			errs = append(errs, r.failure())
+			if r.Base {
+				abandon(rs)
+				return errors.Join(errs...)
+			}
 		}
 	}
 	for _, r := range slices.Backward(rs) {
@@ -106,6 +117,22 @@ func (r *running) stop() error {
 		return r.failure()
 	case <-deadline.C:
 		return fmt.Errorf("%s: %w (%s)", r.Name, ErrDrain, drain)
+	}
+}
+
+// abandon tells all parts to stop at once. What they say about it follows from the failure before.
+func abandon(rs []*running) {
+	for _, r := range rs {
+		r.cancel()
+	}
+	deadline := time.NewTimer(AbandonAfter)
+	defer deadline.Stop()
+	for _, r := range rs {
+		select {
+		case <-r.done:
+		case <-deadline.C:
+			return
+		}
 	}
 }
 

@@ -67,6 +67,32 @@ func TestFirstFailureStopsAllAndIsNamedOnce(t *testing.T) {
 	})
 }
 
+func TestNobodyDrainsIntoABaseThatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		boom := errors.New("disk is gone")
+		bus := lifecycle.Component{Name: "bus", Base: true, Run: func(context.Context) error { return boom }}
+		began := time.Now()
+		err := lifecycle.Run(t.Context(), j.part("admin", 0), bus, j.part("workers", time.Second), j.part("ingress", time.Hour))
+		require.EqualError(t, err, "bus: disk is gone")
+		require.Equal(t, lifecycle.AbandonAfter, time.Since(began))
+		require.ElementsMatch(t, []string{"admin told", "admin ended", "workers told", "workers ended", "ingress told"}, j.lines)
+		time.Sleep(time.Hour) // until the part that was left behind has ended
+	})
+}
+
+func TestBaseDrainsLastWhenNothingFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		bus := j.part("bus", time.Second)
+		bus.Base = true
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		require.NoError(t, lifecycle.Run(ctx, bus, j.part("ingress", 5*time.Second)))
+		require.Equal(t, []string{"ingress told", "ingress ended", "bus told", "bus ended"}, j.lines)
+	})
+}
+
 func TestPartThatEndsByItselfIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
