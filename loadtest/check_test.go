@@ -52,6 +52,8 @@ func TestCheckFindsEachBrokenPromise(t *testing.T) {
 		"not received":          {func(r *run) { r.receipts = nil }, []Break{BreakNoReceipt}},
 		"received all the same": {func(r *run) { r.records[0].Outcome = "expired" }, []Break{BreakNotRecorded}},
 		"ambiguous":             {func(r *run) { r.records[0].Outcome, r.records[0].Ambiguous = "expired", true }, nil},
+		"superseded, no kill":   {func(r *run) { r.records[0].Outcome = "superseded" }, []Break{BreakNotRecorded}},
+		"superseded, a kill":    {func(r *run) { r.records[0].Outcome, r.want.Window = "superseded", 1 }, nil},
 		"expired":               {func(r *run) { r.records[0].Outcome, r.receipts = "expired", nil }, nil},
 		"failed before": {func(r *run) {
 			r.receipts = append([]Receipt{{Tag: tagged(1), Tagged: true, Status: 500}}, r.receipts...)

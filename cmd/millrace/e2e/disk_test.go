@@ -181,6 +181,21 @@ func TestAHardFullVolumeLosesNothing(t *testing.T) {
 		}
 		l.wait(t)
 		p.verify(t, l, time.Minute, flight)
+		p.logExpired(t, l)
 		p.bus.kill(t)
+	}
+}
+
+// logExpired names a few orders that expired, and when they came and ended: the builder was up.
+func (p *pipeline) logExpired(t *testing.T, l *load) {
+	t.Helper()
+	records, err := loadtest.FetchLedger(t.Context(), p.egress.admin, l.started.Add(-time.Second))
+	require.NoError(t, err)
+	n := 0
+	for _, r := range records {
+		if r.Outcome == "expired" && n < 5 {
+			n++
+			t.Logf("expired: %s %s for %s, received %s, done %s", r.Priority, r.Hash, r.Target, r.Received.Format("15:04:05.000"), r.Done.Format("15:04:05.000"))
+		}
 	}
 }

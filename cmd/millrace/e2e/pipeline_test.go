@@ -211,8 +211,8 @@ func (p *pipeline) verify(t *testing.T, l *load, patience time.Duration, window 
 	}
 	v, _, err := trial.Settle(t.Context(), patience)
 	require.NoError(t, err)
-	report(t, "sent %d, accepted %d, acceptances %d, taken %d, twice %d, outcomes %v",
-		len(l.journal.Results()), v.Accepted, v.Acceptance, v.Taken, v.Repeated, v.Outcomes)
+	report(t, "sent %d, accepted %d, acceptances %d, taken %d, twice %d, overtaken %d, outcomes %v",
+		len(l.journal.Results()), v.Accepted, v.Acceptance, v.Taken, v.Repeated, v.Overtaken, v.Outcomes)
 	require.NoError(t, v.Err())
 	require.Positive(t, v.Accepted, "nothing was accepted: %+v", firstAnswers(l))
 	return v
