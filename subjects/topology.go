@@ -67,9 +67,10 @@ func StreamOK(p order.Priority) string { return "OK_" + strings.ToUpper(p.String
 func Streams(o Options) []jetstream.StreamConfig {
 	var ss []jetstream.StreamConfig
 	for _, p := range order.Priorities {
-		ss = append(ss,
-			path(o, StreamIn(p), "orders.in."+p.String()+".*", o.InMaxBytes),
-			path(o, StreamOK(p), "orders.ok.*."+p.String()+".*", o.OKMaxBytes))
+		ok := path(o, StreamOK(p), "orders.ok.*."+p.String()+".*", o.OKMaxBytes)
+		// A worker's retry of one acceptance, which the server's death may bring back after its deadline.
+		ok.Duplicates = o.MaxAge + AckWaitMargin
+		ss = append(ss, path(o, StreamIn(p), "orders.in."+p.String()+".*", o.InMaxBytes), ok)
 	}
 	rejected := ledger(o, StreamRejected, "orders.rejected.*", o.LedgerMaxBytes/4)
 	rejected.Duplicates = o.MaxAge + AckWaitMargin // a worker's retry of one record

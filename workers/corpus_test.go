@@ -146,7 +146,7 @@ func acceptedBundle(tb testing.TB, txs ...[]byte) *order.Order {
 
 // delivery is o as the source hands it out for the n-th time.
 func delivery(o *order.Order, n int) order.Delivery {
-	return order.Delivery{Order: o, Sequence: 1, StoredAt: o.ReceivedAt, Deliveries: n, Size: len(o.Body)}
+	return order.Delivery{Order: o, Sequence: 1, StoredAt: o.ReceivedAt, Deliveries: n, Seen: n > 1, Size: len(o.Body)}
 }
 
 func realRules(tb testing.TB) *order.Rules {

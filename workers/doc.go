@@ -11,8 +11,9 @@
 //
 // Deadlines are checked immediately before each effect. One case is different on purpose: when an
 // attempt to store the order in OK was made and its outcome is unknown, or may have been made by a
-// worker that died, an expired order still goes to OK and not into the record of those that never
-// got there. There it can only expire, so it has one end, and not two.
+// worker that died or before a server that died (order.Delivery.Seen), an expired order still goes to
+// OK and not into the record of those that never got there. There it can only expire, or has a record
+// already, so it has one end, and not two.
 //
 // # Poison
 //

@@ -22,7 +22,7 @@ func (w *Worker) handle(ctx context.Context, d order.Delivery, yield func()) (fu
 	now := w.ports.Clock.Now()
 	w.metrics.waited(d, now)
 	switch {
-	case d.Deliveries <= 1 && d.Order.Expired(now):
+	case !d.Seen && d.Order.Expired(now):
 		return func(ctx context.Context) error { return w.expire(ctx, d.Order) }, nil
 	case d.Deliveries >= suspectAfter:
 		return func(ctx context.Context) error { return w.runAlone(ctx, d) }, nil

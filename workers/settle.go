@@ -25,7 +25,7 @@ const (
 func (w *Worker) approve(ctx context.Context, d order.Delivery, valid *order.Order) error {
 	now := w.ports.Clock.Now()
 	if valid.Expired(now) {
-		if d.Deliveries <= 1 {
+		if !d.Seen {
 			return w.expire(ctx, d.Order)
 		}
 		w.metrics.late.Inc()

@@ -78,6 +78,7 @@ func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*pul
 		return nil, err
 	}
 	stream := subjects.StreamIn(class)
+	life := &tenure{link: l, clock: b, since: b.Now(), reconnects: l.reconnects()}
 	return &puller{
 		link: l, stream: stream, durable: subjects.WorkerDurable, stage: stageIn, priority: class,
 		pull: prefetch(class, b.topo.MaxBody+subjects.HeaderRoom),
@@ -85,10 +86,37 @@ func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*pul
 			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, subjects.WorkerConsumer())
 			return err
 		},
-		each:     func(m jetstream.Msg) { p.receive(ctx, class, m) },
+		each:     func(m jetstream.Msg) { p.receive(ctx, class, life.began(), m) },
+		idle:     func(context.Context, *jetstream.ConsumerInfo) { life.began() }, // after each opening
 		leftover: func(m jetstream.Msg) { p.handBack(ctx, m) },
 		m:        b.m, log: b.log,
 	}, nil
+}
+
+// reconnectMargin is how long after a connection began what was stored still counts as older: the
+// clocks of server and process differ a little.
+const reconnectMargin = time.Second
+
+// tenure is how long a connection has been the same. It is used by one goroutine.
+type tenure struct {
+	link       *link
+	clock      interface{ Now() time.Time }
+	since      time.Time
+	reconnects uint64
+}
+
+// began is when the present connection was made at the latest, on the bus clock. What was stored
+// before may have been handed out by a server that has forgotten it.
+func (t *tenure) began() time.Time {
+	if n := t.link.reconnects(); n != t.reconnects {
+		t.reconnects, t.since = n, t.clock.Now()
+	}
+	return t.since
+}
+
+// seen reports whether d may have been handed out before, over a connection made at connected.
+func seen(d order.Delivery, connected time.Time) bool {
+	return d.Deliveries > 1 || d.StoredAt.Before(connected.Add(reconnectMargin))
 }
 
 // pool runs jobs in slots and settles them.
@@ -102,7 +130,7 @@ type pool struct {
 }
 
 // receive decodes a message and queues it; it blocks while the class has no room.
-func (p *pool) receive(ctx context.Context, class order.Priority, m jetstream.Msg) {
+func (p *pool) receive(ctx context.Context, class order.Priority, connected time.Time, m jetstream.Msg) {
 	p.m.delivered.WithLabelValues(stageIn, class.String()).Inc()
 	if subjects.IsVoid(m.Subject()) {
 		p.answer(ctx, m, m.Ack)
@@ -117,6 +145,7 @@ func (p *pool) receive(ctx context.Context, class order.Priority, m jetstream.Ms
 		p.answer(ctx, m, m.Ack)
 		return
 	}
+	d.Seen = seen(d, connected)
 	if d.Deliveries > 1 {
 		p.m.redelivered.WithLabelValues(stageIn, class.String()).Inc()
 	}

@@ -317,3 +317,47 @@ func TestSilentConsumerIsSuspectedOnTheSecondLook(t *testing.T) {
 	require.True(t, missing)
 	require.ErrorIs(t, func() error { _, err := js.Consumer(t.Context(), "IN_HIGH", "workers"); return err }(), jetstream.ErrConsumerNotFound)
 }
+
+// Seen is false only for what nobody can have handed out before.
+func TestRule12WhatIsOlderThanTheConnectionMayHaveBeenSeen(t *testing.T) {
+	s := natstest.Start(t)
+	b := testBus(t, s)
+	publishAll(t, b, 1, order.PriorityHigh)
+	y := newTally()
+	background(t, func(ctx context.Context) error { return b.ConsumeIn(ctx, 1, y.handle) })
+	require.Eventually(t, func() bool { return y.distinct() == 1 }, soon, tick)
+	require.True(t, y.list[0].Seen, "it was there before us")
+
+	young := func() bool { // publishes until one is taken as never seen
+		publishAll(t, b, 1, order.PriorityHigh)
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		return !y.list[len(y.list)-1].Seen
+	}
+	require.Eventually(t, young, soon, 50*time.Millisecond)
+	s.Restart(t)
+	y.mu.Lock()
+	n := len(y.list)
+	y.mu.Unlock()
+	require.Eventually(t, func() bool {
+		_, err := b.Publish(t.Context(), testOrder(order.PriorityHigh))
+		return err == nil
+	}, soon, tick)
+	require.Eventually(t, func() bool {
+		y.mu.Lock()
+		defer y.mu.Unlock()
+		return len(y.list) > n
+	}, soon, tick)
+	y.mu.Lock()
+	require.True(t, y.list[n].Seen, "the server may have forgotten")
+	y.mu.Unlock()
+	require.Eventually(t, young, soon, 50*time.Millisecond)
+}
+
+func TestRedeliveryIsSeen(t *testing.T) {
+	d := order.Delivery{Deliveries: 2, StoredAt: time.Now()}
+	require.True(t, seen(d, time.Now().Add(-time.Hour)))
+	d.Deliveries = 1
+	require.False(t, seen(d, time.Now().Add(-time.Hour)))
+	require.True(t, seen(d, time.Now()))
+}

@@ -96,6 +96,10 @@ type Delivery struct {
 	StoredAt time.Time
 	// Deliveries counts how often the consumer handed it out, this time included.
 	Deliveries int
+	// Seen: it may have been handed out before, so what became of it then is not known. It is a
+	// redelivery, or was stored before this process's present connection to the server: a server
+	// that was killed forgets acknowledgements and hands out again as if for the first time.
+	Seen bool
 	// Size is the length of the body in bytes, also when Order.Body was let go.
 	Size int
 }
