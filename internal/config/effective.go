@@ -115,8 +115,8 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// userinfo finds the password (or token) part of URLs.
-var userinfo = regexp.MustCompile(`(://)[^/@\s]+@`)
+// userinfo finds the password (or token) part of URLs, up to the last @ as url.Parse has it.
+var userinfo = regexp.MustCompile(`(://)[^/\s]+@`)
 
 // mask hides a secret value, and in any other the user part of URLs.
 func mask(value string, secret bool) string {
