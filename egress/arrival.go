@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"time"
 
 	"millrace/internal/ledger"
 	"millrace/internal/order"
@@ -10,8 +11,8 @@ import (
 // arrive takes one order in; the item is nil when it is not new.
 func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (*item, error) {
 	now, storedAt := toMicros(l.clock.Now()), toMicros(d.StoredAt)
-	if storedAt < l.tailSince {
-		if err := l.widen(ctx, d.StoredAt); err != nil {
+	if since, old := l.beyondMemory(d, storedAt, now); old {
+		if err := l.widen(ctx, since); err != nil {
 			return nil, err
 		}
 	}
@@ -53,6 +54,23 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 		l.promote(it.group)
 	}
 	return it, nil
+}
+
+// beyondMemory reports whether d may have a record that this owner has not read, or has forgotten, and
+// since when that may be. It was stored before what was read; or it is another copy of an order that
+// ended long ago: a worker stores one whose acknowledgement a dying server forgot (CORRECTNESS 12).
+func (l *loop) beyondMemory(d order.Delivery, storedAt, now micros) (since time.Time, beyond bool) {
+	if storedAt < l.tailSince {
+		return d.StoredAt, true
+	}
+	known := max(l.tailSince, now-l.mem.maxAge)
+	if now < l.tailAt+l.mem.maxAge {
+		known = l.tailSince // nothing that was read is forgotten yet
+	}
+	if received := toMicros(d.Order.ReceivedAt); toMicros(d.Order.Deadline) < storedAt && received < known {
+		return (received - l.mem.maxAge).time(), true // further back, for the next ones
+	}
+	return time.Time{}, false
 }
 
 // known reports whether d is here already or has its record; what is recorded is acknowledged again.

@@ -22,6 +22,7 @@ type store struct {
 	ackLoss bool          // acknowledgements are lost
 	refuse  error         // what Append returns
 	bodies  int           // read again
+	tails   int           // reads of the ledger
 }
 
 type storedBatch struct {
@@ -228,6 +229,7 @@ func (l *doneLog) Append(_ context.Context, b []byte) error {
 func (l *doneLog) Tail(_ context.Context, since time.Time, f func([]byte) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.tails++
 	for _, b := range l.batches {
 		if b.at.Before(since) {
 			continue

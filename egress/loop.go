@@ -41,7 +41,8 @@ type loop struct {
 	metrics *targetMetrics
 
 	startedAt micros
-	tailSince micros
+	tailSince micros // what was read of the ledger, and when
+	tailAt    micros
 	mem       *memory
 
 	pending map[order.AcceptID]*item // every item, until its record is written

@@ -30,7 +30,7 @@ func (l *loop) tail(ctx context.Context, since time.Time) error {
 	if err != nil {
 		return fmt.Errorf("read ledger of %s: %w", l.name, err)
 	}
-	l.tailSince = toMicros(since)
+	l.tailSince, l.tailAt = toMicros(since), toMicros(l.clock.Now())
 	return nil
 }
 

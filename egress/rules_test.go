@@ -198,6 +198,26 @@ func TestRule12ANewOwnerSkipsWhatHasARecordEvenAfterALongAbsence(t *testing.T) {
 	require.True(t, to.all()[1].repeat)
 }
 
+// The server was away for longer than anyone remembers; the copy is new in the stream.
+func TestRule12AnotherCopyOfAnOrderThatEndedLongAgoHasOneRecord(t *testing.T) {
+	to := &sink{reply: accept}
+	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {
+		t.Helper()
+		first := put(s, spec{content: 1})
+		second := put(s, spec{content: 2})
+		time.Sleep(10 * testAge)
+		tails := 0
+		s.set(func(s *store) { tails = s.tails })
+		s.put(first)
+		s.put(second)
+		time.Sleep(testAge)
+		require.Zero(t, s.unacked())
+		s.set(func(s *store) { require.Equal(t, tails+1, s.tails, "the ledger is read once for both") })
+	})
+	require.Len(t, s.entries(), 2)
+	require.Len(t, to.all(), 2)
+}
+
 func TestRule13RecordsAreWrittenInBatchesBeforeTheAcks(t *testing.T) {
 	to := &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {
