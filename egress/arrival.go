@@ -46,6 +46,8 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 		l.end(it, ledger.TargetRemoved)
 	case it.deadline <= now:
 		l.expire(it, now)
+	case l.mined(it.target):
+		l.miss(it, now)
 	case l.foretold(it, now):
 	case it.replacement.IsZero():
 		l.enqueue(it)

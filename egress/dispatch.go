@@ -151,7 +151,7 @@ func (l *loop) start(sending context.Context, it *item, how probing) {
 	l.wireBytes[it.priority] += int64(it.size)
 	l.metrics.onWire[it.priority].Inc()
 	s := shipment{
-		it: it, body: body, deadline: it.deadline, storedAt: it.storedAt, p: it.priority, sequence: it.sequence, probe: how,
+		it: it, body: body, deadline: it.deadline, storedAt: it.storedAt, p: it.priority, target: it.target, sequence: it.sequence, probe: how,
 		attempt: Attempt{Number: int(it.attempts) + 1, Repeat: it.repeat || it.ambiguous},
 	}
 	go l.send(sending, s)
@@ -164,6 +164,7 @@ type shipment struct {
 	attempt  Attempt
 	deadline micros
 	storedAt micros
+	target   uint64
 	sequence uint64
 	p        order.Priority
 	probe    probing
@@ -192,7 +193,7 @@ func (l *loop) send(ctx context.Context, s shipment) {
 		s.attempt.Order = d.Order
 	}
 	// The last look before the effect (CORRECTNESS 2 and 11).
-	if l.valid() && toMicros(l.clock.Now()) < s.deadline && ctx.Err() == nil {
+	if l.valid() && toMicros(l.clock.Now()) < s.deadline && !l.mined(s.target) && ctx.Err() == nil {
 		r.started = l.clock.Now()
 		local := time.Now()
 		r.res = l.sender().Send(ctx, s.attempt)
@@ -264,6 +265,10 @@ func (l *loop) retry(it *item, res Result, now micros) {
 	}
 	if it.deadline <= now {
 		l.expire(it, now)
+		return
+	}
+	if l.mined(it.target) {
+		l.miss(it, now)
 		return
 	}
 	it.state = stateParked

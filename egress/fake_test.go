@@ -23,6 +23,7 @@ type store struct {
 	refuse  error         // what Append returns
 	bodies  int           // read again
 	tails   int           // reads of the ledger
+	head    Head          // nil: none
 }
 
 type storedBatch struct {
@@ -92,7 +93,7 @@ type process struct {
 
 func (p *process) ports() Ports {
 	return Ports{
-		Clock: p, Lease: p,
+		Clock: p, Lease: p, Head: p.head,
 		Feed: func(string, string) Feed { return &feed{process: p} },
 		Log:  func(string) Log { return &doneLog{process: p} },
 	}

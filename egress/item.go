@@ -46,6 +46,7 @@ type item struct {
 	replacement order.UUID
 	nonce       uint64
 	sequence    uint64
+	target      uint64 // block, zero: any
 	text        string
 	of          order.AcceptID
 
@@ -93,7 +94,7 @@ func newItem(d order.Delivery, origin uint16) *item {
 		accept: o.Accept, id: o.ID, key: o.Key, hash: o.Hash, signer: o.Signer,
 		replacement: o.Replacement, nonce: o.Nonce, defaulted: o.NonceDefaulted,
 		method: o.Method, kind: o.Kind, priority: o.Priority, origin: origin,
-		sequence: d.Sequence, storedAt: toMicros(d.StoredAt), deadline: toMicros(o.Deadline),
+		sequence: d.Sequence, target: o.TargetBlock, storedAt: toMicros(d.StoredAt), deadline: toMicros(o.Deadline),
 		size:  int32(min(max(d.Size, len(o.Body)), 1<<30)),
 		state: stateParked, wakeAt: -1, groupAt: -1,
 	}

@@ -37,12 +37,14 @@ type loop struct {
 	valid   func() bool
 	isDown  *atomic.Bool
 	removed <-chan struct{}
+	chain   Head // nil: nothing is known of it
 	log     *slog.Logger
 	metrics *targetMetrics
 
 	startedAt micros
 	tailSince micros // what was read of the ledger, and when
 	tailAt    micros
+	head      uint64 // the newest block known
 	mem       *memory
 
 	pending map[order.AcceptID]*item // every item, until its record is written
@@ -84,7 +86,7 @@ const (
 
 func newLoop(t *target, valid func() bool) *loop {
 	l := &loop{
-		cfg: t.cfg, name: t.name, clock: t.ports.Clock, sender: t.sender, valid: valid, removed: t.removed, isDown: &t.down,
+		cfg: t.cfg, name: t.name, clock: t.ports.Clock, sender: t.sender, valid: valid, removed: t.removed, isDown: &t.down, chain: t.ports.Head,
 		log: t.log, metrics: t.metrics,
 		feed:    t.ports.Feed(t.name, t.fingerprint),
 		ledger:  t.ports.Log(t.name),
@@ -212,6 +214,7 @@ func (l *loop) pause(now micros) time.Duration {
 // tick does what is due: retries, expiry, the end of settling, forgetting.
 func (l *loop) tick(now micros) {
 	l.mem.turn(now)
+	l.follow(now)
 	for it := l.timers.top(); it != nil && it.wake() <= now; it = l.timers.top() {
 		if it.deadline <= now {
 			l.expire(it, now)

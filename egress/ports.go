@@ -12,6 +12,12 @@ type Clock interface {
 	Now() time.Time
 }
 
+// Head knows how far the chain is.
+type Head interface {
+	// Block is the number of the newest block, zero: not known. It does not wait.
+	Block() uint64
+}
+
 // Lease lets one process at a time own a target.
 type Lease interface {
 	// Hold waits until the lease is free, then runs f while this process holds it. The context of f
@@ -54,6 +60,8 @@ type Ports struct {
 	// Feed and Log return the given target's; the fingerprint names its URL.
 	Feed func(target, fingerprint string) Feed
 	Log  func(target string) Log
+	// Head, if any, ends orders whose target block is past before their deadline.
+	Head Head
 }
 
 // Sender makes one request to one target and says what became of it. It must return soon after ctx

@@ -73,6 +73,7 @@ func (s *Server) prepare(q *request, c *call, in *jsonrpc.Call) error {
 	o.ID, o.Key = sub.Identify(q.signer, o.Nonce, o.NonceDefaulted)
 	o.Accept = order.NewAcceptID(q.received)
 	o.Signer, o.Method, o.Kind, o.Replacement = q.signer, method, sub.Kind, sub.Replacement
+	o.TargetBlock = sub.TargetBlock
 	o.ReceivedAt = q.received
 	if method == order.MethodSendShareBundle && q.policy.Dialect == DialectV1 && !sub.Replacement.IsZero() {
 		o.ShareNonce = q.memory.count(q.signer, sub.Replacement)

@@ -24,7 +24,7 @@ const (
 
 const (
 	headerVersion = 1
-	headerSize    = 1 + 16 + 3*32 + 20 + 3 + 1 + 8 + 16 + 8 + 8
+	headerSize    = 1 + 16 + 3*32 + 20 + 3 + 1 + 8 + 16 + 8 + 8 + 8 + 1
 	headerText    = headerSize / 3 * 4 // base64; headerSize is a multiple of three
 
 	flagNonceDefaulted = 1 << 0
@@ -51,6 +51,8 @@ func EncodeOrder(o *order.Order) nats.Header {
 	b = append(b, o.Replacement[:]...)
 	b = binary.BigEndian.AppendUint64(b, o.Nonce)
 	b = binary.BigEndian.AppendUint64(b, o.ShareNonce)
+	b = binary.BigEndian.AppendUint64(b, o.TargetBlock)
+	b = append(b, 0) // to a multiple of three
 
 	h := make(nats.Header, 6)
 	var text [headerText]byte
@@ -106,8 +108,9 @@ func DecodeOrder(h nats.Header, body []byte) (*order.Order, error) {
 	take(o.Replacement[:])
 	o.Nonce = number()
 	o.ShareNonce = number()
+	o.TargetBlock = number()
 	o.ReceivedAt = o.Accept.Received()
-	if !o.Priority.Valid() {
+	if !o.Priority.Valid() || b[0] != 0 {
 		return nil, ErrHeader
 	}
 	return o, nil

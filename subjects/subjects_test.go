@@ -34,6 +34,7 @@ func drawOrder(t *rapid.T) *order.Order {
 		Batch: text.Draw(t, "batch"), Traceparent: text.Draw(t, "traceparent"),
 		Deadline: time.UnixMicro(rapid.Int64Range(0, 1<<52).Draw(t, "deadline")),
 		Nonce:    rapid.Uint64().Draw(t, "nonce"), ShareNonce: rapid.Uint64().Draw(t, "share"),
+		TargetBlock:    rapid.Uint64().Draw(t, "target"),
 		NonceDefaulted: rapid.Bool().Draw(t, "defaulted"), Body: []byte("body"),
 	}
 	o.Accept = order.NewAcceptID(time.UnixMicro(rapid.Int64Range(0, 1<<52).Draw(t, "received")))

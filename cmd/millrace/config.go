@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -41,6 +42,7 @@ type Orders struct {
 	MaxTxs     int           `name:"max_txs" help:"Most transactions in one bundle." default:"100"`
 	ChainID    uint64        `name:"chain_id" help:"Chain whose rules transactions must keep." default:"1"`
 	Partitions int           `name:"partitions" help:"Ordering shards of each class; the same in every process." default:"16"`
+	HeadURL    string        `name:"head_url" help:"JSON-RPC URL of an execution node, asked for the newest block every second: what waits for a block that is there already expires. Empty: only the age counts."`
 }
 
 // Streams bound what the path may hold.
@@ -140,6 +142,11 @@ func (o *Orders) validate() error {
 	}
 	if o.Partitions < 1 || o.Partitions > subjects.MaxPartitions {
 		errs = append(errs, fmt.Errorf("orders.partitions: %d is not between 1 and %d", o.Partitions, subjects.MaxPartitions))
+	}
+	if o.HeadURL != "" {
+		if u, err := url.Parse(o.HeadURL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			errs = append(errs, errors.New("orders.head_url: not an http or https URL"))
+		}
 	}
 	return errors.Join(errs...)
 }

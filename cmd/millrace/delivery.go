@@ -40,6 +40,7 @@ type delivery struct {
 	reg      *prometheus.Registry
 
 	dispatcher *egress.Dispatcher // nil: this process does not deliver
+	head       *head              // nil: target blocks end nothing
 	stub       *stub              // nil: there are builders, or this process does not deliver
 	retiring   string             // stub.go's mark, when an earlier life of the node had a stub
 
@@ -70,11 +71,16 @@ func newDelivery(p *process) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.dispatcher, err = egress.New(p.cfg.Egress, egress.Ports{
+	ports := egress.Ports{
 		Clock: p.bus, Lease: p.bus,
 		Feed: func(target, fingerprint string) egress.Feed { return p.bus.Feed(target, fingerprint) },
 		Log:  func(target string) egress.Log { return p.bus.Done(target) },
-	}, to, p.part("egress"), p.reg)
+	}
+	if p.cfg.Orders.HeadURL != "" {
+		d.head = newHead(p.cfg.Orders.HeadURL, p.part("head"), p.reg)
+		ports.Head = d.head
+	}
+	d.dispatcher, err = egress.New(p.cfg.Egress, ports, to, p.part("egress"), p.reg)
 	if err != nil {
 		d.close()
 		return nil, err
@@ -149,6 +155,9 @@ func (d *delivery) components(cfg *Config) []lifecycle.Component {
 	cs := []lifecycle.Component{{Name: "builder checks", Run: d.runChecks}}
 	if d.stub != nil {
 		cs = append(cs, lifecycle.Component{Name: "stub builder", Run: d.stub.Run})
+	}
+	if d.head != nil {
+		cs = append(cs, lifecycle.Component{Name: "head", Run: d.head.Run})
 	}
 	if d.dispatcher != nil {
 		drain := cfg.Egress.Drain

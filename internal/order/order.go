@@ -27,6 +27,9 @@ type Order struct {
 
 	ReceivedAt time.Time // first byte at the door
 	Deadline   time.Time // no delivery is started after it
+	// TargetBlock is the last block that the order is for, zero: any. Once it is known to be there, no
+	// delivery is started.
+	TargetBlock uint64
 
 	// Replacement is the replacement UUID; with Origin and Signer it is the replacement key.
 	Replacement UUID
