@@ -58,6 +58,7 @@ func (l *loop) end(it *item, outcome ledger.Outcome) {
 	l.timers.remove(it)
 	l.drop(it)
 	it.outcome, it.state, it.doneAt = outcome, stateDone, toMicros(l.clock.Now())
+	it.ambiguous = it.ambiguous || l.unsettled(it, outcome)
 	e := it.entry(l.mem.origins)
 	l.mem.remember(&e, it.origin)
 	l.recorder.add(it)
@@ -73,6 +74,17 @@ func (l *loop) end(it *item, outcome ledger.Outcome) {
 		}
 		it.group = nil
 		l.promote(g)
+	}
+}
+
+// unsettled reports whether it ends without an answer, but may have had one from the target that a
+// former owner did not live to record.
+func (l *loop) unsettled(it *item, outcome ledger.Outcome) bool {
+	switch outcome {
+	case ledger.Superseded, ledger.Expired, ledger.TargetRemoved:
+		return it.storedAt <= l.startedAt
+	default:
+		return false
 	}
 }
 

@@ -218,6 +218,49 @@ func TestRule12AnotherCopyOfAnOrderThatEndedLongAgoHasOneRecord(t *testing.T) {
 	require.Len(t, to.all(), 2)
 }
 
+// A former owner's request may have been taken and its record lost with the owner: whatever ends such
+// an order without an answer says so.
+func TestRule12WhatAFormerOwnerMayHaveSentEndsAmbiguous(t *testing.T) {
+	var first, second, late, fresh *order.Order
+	to := &sink{reply: accept}
+	var s *store
+	synctest.Test(t, func(t *testing.T) {
+		s = newStore()
+		s.refuse = context.DeadlineExceeded // taken by the target, recorded never
+		r := run(t, s, to, Config{})
+		time.Sleep(time.Second)
+		first = put(s, spec{content: 1, key: 1, nonce: 1})
+		synctest.Wait()
+		second = put(s, spec{content: 2, key: 1, nonce: 2})
+		late = put(s, spec{content: 3})
+		time.Sleep(100 * time.Millisecond)
+		require.Len(t, to.all(), 3)
+		r.kill()
+		r.stop()
+		s.set(func(s *store) { s.refuse = nil })
+		to.reply = func(_ int, a Attempt) (Result, time.Duration) {
+			if a.Order.Accept == late.Accept {
+				return Result{Verdict: Busy, Status: 503}, 0
+			}
+			return taken, 0
+		}
+		r = run(t, s, to, Config{})
+		time.Sleep(time.Second)
+		fresh = put(s, spec{content: 4, key: 1, nonce: 1})
+		time.Sleep(3 * testAge)
+		r.stop()
+	})
+	got := s.outcomes()
+	require.Equal(t, ledger.Superseded, got[first.Accept].Outcome)
+	require.True(t, got[first.Accept].Ambiguous)
+	require.Equal(t, ledger.Delivered, got[second.Accept].Outcome)
+	require.False(t, got[second.Accept].Ambiguous)
+	require.Equal(t, ledger.Expired, got[late.Accept].Outcome)
+	require.True(t, got[late.Accept].Ambiguous)
+	require.Equal(t, ledger.Superseded, got[fresh.Accept].Outcome)
+	require.False(t, got[fresh.Accept].Ambiguous, "nobody can have sent it")
+}
+
 func TestRule13RecordsAreWrittenInBatchesBeforeTheAcks(t *testing.T) {
 	to := &sink{reply: accept}
 	s := bubble(t, to, func(t *testing.T, s *store, _ *running) {

@@ -81,8 +81,8 @@ type Entry struct {
 	Outcome Outcome
 	Code    order.Code     // for Invalid and Poisoned
 	Of      order.AcceptID // for Duplicate and Superseded: by which acceptance
-	// NonceDefaulted, Ambiguous (expired, but a request may have arrived) and Repeat (sent again
-	// because its earlier fate was unknown) qualify the outcome.
+	// NonceDefaulted, Ambiguous (ended without an answer, but a request may have arrived) and Repeat
+	// (sent again because its earlier fate was unknown) qualify the outcome.
 	NonceDefaulted, Ambiguous, Repeat bool
 
 	Sequence uint64 // in the OK stream of Priority; zero when it ended before
