@@ -101,7 +101,7 @@ func BenchmarkRecover(b *testing.B) {
 }
 
 func BenchmarkGateUncontended(b *testing.B) {
-	g := newGate(1, 8)
+	g := newGate(1, 8, 64)
 	b.ReportAllocs()
 	for b.Loop() {
 		if g.tryEnter() {

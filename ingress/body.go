@@ -12,16 +12,17 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// The buffers' sizes. The first holds half of the published orders; bodies above the last pooled
-// one are rare and allocated each time, so that the pools can't hold much.
+// The buffers' sizes. The first holds half of the published orders, the fifth a bundle with one blob:
+// fresh memory of that size costs more than what is done with it. Bodies above the last pooled one
+// are rare and allocated each time, so that the pools can't hold much.
 const (
-	bufferSteps   = 6
-	pooledBuffers = 4
+	bufferSteps   = 7
+	pooledBuffers = 6
 	gzipOverhead  = 64 << 10 // what a decompressor holds, charged to the byte budget
 )
 
 func bufferSize(step int) int {
-	return [bufferSteps]int{8 << 10, 32 << 10, smallBody, 256 << 10, 1 << 20, 4 << 20}[step]
+	return [bufferSteps]int{8 << 10, 32 << 10, smallBody, 256 << 10, 512 << 10, 1 << 20, 4 << 20}[step]
 }
 
 // buffers are pools of body buffers, one per size, and of decompressors.

@@ -60,6 +60,7 @@ func (s *Server) prepare(q *request, c *call, in *jsonrpc.Call) error {
 	}
 	o := &c.order
 	o.Priority = order.Classify(score, sub, len(q.body.data))
+	q.entity.classified(o.Priority)
 	if sub.Kind != order.KindCancel && s.shed.refuses(o.Priority, q.policy.ShedAge) {
 		return deny(deniedShed, o.Priority.String()+" orders are refused while workers are behind")
 	}

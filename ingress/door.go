@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -38,9 +39,10 @@ type request struct {
 	signer      common.Address
 	entity      *entity
 
-	batch bool
-	calls []call
-	out   []byte
+	placed bool // has a place at the gate
+	batch  bool
+	calls  []call
+	out    []byte
 }
 
 // serve answers one POST of orders.
@@ -50,6 +52,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.end(q)
 	defer s.recovered(w, q)
 	if err := s.receive(w, r, q); err != nil {
+		s.hold(r.Context(), q, err)
 		s.refuse(w, q, err)
 		return
 	}
@@ -73,11 +76,38 @@ func (s *Server) end(q *request) {
 			s.land(q, c, order.ErrUnavailable)
 		}
 	}
+	s.vacate(q)
 	s.metrics.request(len(q.body.data), time.Since(q.start))
 	s.bodies.release(&q.body)
 	clear(q.calls)
 	*q = request{calls: q.calls[:0], out: q.out[:0]}
 	s.requests.Put(q)
+}
+
+// vacate gives up q's place at the gate, if it has one.
+func (s *Server) vacate(q *request) {
+	if q.placed {
+		q.placed = false
+		s.gate.vacate()
+	}
+}
+
+// hold keeps a request that is refused for want of capacity waiting for its answer, with nothing
+// but its connection: who sends more than we can take does not get to ask again at once. It costs
+// us a timer, and the sender its turn.
+func (s *Server) hold(ctx context.Context, q *request, err error) {
+	var d *deniedError
+	if q.policy.RefusalDelay <= 0 || !errors.As(err, &d) || (d.denial != deniedShed && d.denial != deniedGate) {
+		return
+	}
+	s.vacate(q)
+	s.bodies.release(&q.body)
+	timer := time.NewTimer(q.policy.RefusalDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // recovered turns a panic into an internal error: one order must not take the process down.
@@ -162,20 +192,20 @@ func isTraceparent(s string) bool {
 // admit waits for a CPU slot; the caller leaves the gate when it returns nil. What a claimed
 // signer is worth decides who goes first, and whether it is worth verifying at all.
 func (s *Server) admit(ctx context.Context, q *request) error {
-	shed := s.shed.refuses(order.PriorityLow, q.policy.ShedAge)
-	if !shed && s.gate.tryEnter() {
-		return nil
-	}
 	var st standing
 	if claimed, ok := order.ClaimedSigner(q.signature); ok {
 		if e, ok := q.memory.entities.GetIfPresent(claimed); ok {
 			st = e.standing(q.from, q.received)
 		}
 	}
-	if shed && st.score >= order.ScoreLow && !mayCancel(q.body.data) {
+	st.lowly = st.lowly || blobTransaction(q.body.data)
+	if st.score >= order.ScoreLow && s.shed.refuses(order.PriorityLow, q.policy.ShedAge) && !mayCancel(q.body.data) {
 		return deny(deniedShed, "low orders are refused while workers are behind")
 	}
-	return s.gate.enter(ctx, rankOf(st, q.body.data), q.policy.GateWait)
+	r := rankOf(st, q.body.data)
+	err := s.gate.enter(ctx, r, q.policy.GateWait)
+	q.placed = err == nil && r.bulk()
+	return err
 }
 
 // authenticate recovers the signer and charges its rate.

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ type entity struct {
 	activity order.Activity
 	// known is when the first order was accepted; zero: none yet.
 	known time.Time
+	// lowly is the share of low orders among the latest, in 1/256.
+	lowly uint8
 	// forger is the source that last claimed this entity without being it, and until when its
 	// claims count for nothing.
 	forger      netip.Addr
@@ -24,6 +27,13 @@ type entity struct {
 	orders *rate.Limiter
 	limit  RateLimit // that orders was made for
 }
+
+const (
+	// lowlyMemory is about how many orders the share of low ones looks back.
+	lowlyMemory = 8
+	// lowlyShare is the share from which an entity is taken to send low orders.
+	lowlyShare = 128
+)
 
 // forgeryPenalty is for how long a wrong signature costs a source the rank of whom it claimed.
 const forgeryPenalty = 10 * time.Second
@@ -48,6 +58,18 @@ func (e *entity) request(now time.Time) float64 {
 	defer e.mu.Unlock()
 	e.activity.Request(now)
 	return e.activity.Score(now)
+}
+
+// classified notes the class of an order of the entity's: what it mostly sends says what its next
+// request is likely to be, before that is read.
+func (e *entity) classified(p order.Priority) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p == order.PriorityLow {
+		e.lowly += (math.MaxUint8 - e.lowly) / lowlyMemory
+	} else {
+		e.lowly -= e.lowly / lowlyMemory
+	}
 }
 
 // invalid counts one refused order, at the time of its request.
@@ -85,6 +107,8 @@ type standing struct {
 	score float64
 	// known is when the first order was accepted; zero: not known here, or not believed.
 	known time.Time
+	// lowly: most of its latest orders were low.
+	lowly bool
 }
 
 func (e *entity) standing(from netip.Addr, now time.Time) standing {
@@ -93,13 +117,14 @@ func (e *entity) standing(from netip.Addr, now time.Time) standing {
 	if e.forger == from && now.Before(e.forgedUntil) {
 		return standing{}
 	}
-	return standing{score: e.activity.Score(now), known: e.known}
+	return standing{score: e.activity.Score(now), known: e.known, lowly: e.lowly >= lowlyShare}
 }
 
 // The rank's classes, in its two top bits.
 const (
 	rankGood = iota
 	rankUnknown
+	rankLowly
 	rankBad
 
 	rankClass = 62
@@ -107,13 +132,16 @@ const (
 )
 
 // rankOf orders requests for the CPU by what their claimed signer is worth: known good ones first,
-// the longest known foremost, so that no number of new signers gets ahead of an old one; then
-// those never seen, by arrival; then known bad ones. Within a class, what can be a cancel goes first.
+// the longest known foremost, so that no number of new signers gets ahead of an old one; then those
+// never seen, by arrival; then good ones who mostly send low orders; then known bad ones. Within a
+// class, what can be a cancel goes first.
 func rankOf(st standing, body []byte) rank {
 	class, since := uint64(rankUnknown), uint64(0)
 	switch {
 	case st.score >= order.ScoreNotHigh:
 		class = rankBad
+	case st.lowly:
+		class = rankLowly
 	case !st.known.IsZero():
 		class, since = rankGood, uint64(st.known.UnixMicro())
 	}

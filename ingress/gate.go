@@ -17,14 +17,20 @@ type rank uint64
 // gate lets a bounded number of requests use the CPU at once and the others wait by rank. At most
 // limit wait; when one more comes, the worst of all is refused. Nobody waits longer than its
 // deadline.
+//
+// A slot is given back when the CPU's work is done. A request that is not of the best class also takes a
+// place, which it keeps until it is answered: however many such requests come, what they make
+// anybody else wait for anywhere in this process is bounded by the number of places.
 type gate struct {
 	limit int
 
-	mu    sync.Mutex
-	free  int
-	queue waitlist
-	turn  uint64 // grants so far
-	next  uint64 // arrival number
+	mu     sync.Mutex
+	free   int // slots
+	places int // free ones; below zero while more are taken than there should be
+	size   int // of places
+	queue  waitlist
+	turn   uint64 // grants so far
+	next   uint64 // arrival number
 }
 
 // candidate waits at the gate; granted gets true for a slot, false for a refusal.
@@ -35,9 +41,12 @@ type candidate struct {
 	granted chan bool
 }
 
-func newGate(slots, limit int) *gate {
-	return &gate{free: slots, limit: limit, queue: make(waitlist, 0, limit)}
+func newGate(slots, limit, places int) *gate {
+	return &gate{free: slots, limit: limit, places: places, size: places, queue: make(waitlist, 0, limit)}
 }
+
+// bulk reports whether a request of this rank needs a place.
+func (r rank) bulk() bool { return r>>rankClass != rankGood }
 
 // waiting is the number of requests that wait.
 func (g *gate) waiting() int {
@@ -46,15 +55,11 @@ func (g *gate) waiting() int {
 	return len(g.queue)
 }
 
-// tryEnter takes a slot if one is free; that implies that nobody waits.
-func (g *gate) tryEnter() bool {
+// sized is the number of places, free or taken.
+func (g *gate) sized() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.free == 0 {
-		return false
-	}
-	g.free--
-	return true
+	return g.size
 }
 
 // enter waits for a slot, at most wait long. Any error means that the slot was not given.
@@ -84,19 +89,45 @@ func (g *gate) enter(ctx context.Context, r rank, wait time.Duration) error {
 func (g *gate) enqueue(r rank) *candidate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.free > 0 {
-		g.free--
+	if len(g.queue) == 0 && g.allows(r) {
+		g.take(r)
 		return nil
 	}
 	g.next++
 	c := &candidate{rank: r, arrival: g.next, granted: make(chan bool, 1)}
 	heap.Push(&g.queue, c)
+	g.grant()
 	if len(g.queue) > g.limit {
 		worst := g.queue.worst()
 		heap.Remove(&g.queue, worst.index)
 		worst.granted <- false
 	}
 	return c
+}
+
+func (g *gate) allows(r rank) bool { return g.free > 0 && (g.places > 0 || !r.bulk()) }
+
+func (g *gate) take(r rank) {
+	g.free--
+	if r.bulk() {
+		g.places--
+	}
+}
+
+// grant lets in whom it can. The best candidate is the last one to need a place, so when it can't
+// go nobody can.
+func (g *gate) grant() {
+	for len(g.queue) > 0 && g.allows(g.queue[0].rank) {
+		index := 0
+		if g.turn++; g.turn%fairShare == 0 {
+			if oldest := g.queue.oldest(); g.allows(oldest.rank) {
+				index = oldest.index
+			}
+		}
+		c, _ := heap.Remove(&g.queue, index).(*candidate)
+		g.take(c.rank)
+		c.granted <- true
+	}
 }
 
 // withdraw takes c out; it reports whether c had been given a slot in the meantime.
@@ -114,17 +145,25 @@ func (g *gate) withdraw(c *candidate) bool {
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 {
-		g.free++
-		return
-	}
-	g.turn++
-	index := 0
-	if g.turn%fairShare == 0 {
-		index = g.queue.oldest().index
-	}
-	c, _ := heap.Remove(&g.queue, index).(*candidate)
-	c.granted <- true
+	g.free++
+	g.grant()
+}
+
+// vacate passes the place on.
+func (g *gate) vacate() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.places++
+	g.grant()
+}
+
+// resize sets the number of places; those taken already stay so.
+func (g *gate) resize(places int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.places += places - g.size
+	g.size = places
+	g.grant()
 }
 
 // waitlist is a heap with the best candidate first.

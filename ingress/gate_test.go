@@ -2,19 +2,21 @@ package ingress
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/order"
 )
 
 func TestGateLetsTheBestKnownInFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 8)
+		g := newGate(1, 8, 64)
 		require.True(t, g.tryEnter())
-		require.False(t, g.tryEnter())
 		var got []rank
 		for _, r := range []rank{5, 3, 9, 1} {
 			go func() {
@@ -36,7 +38,7 @@ func TestGateLetsTheBestKnownInFirst(t *testing.T) {
 func TestGateRefusesTheWorstWhenFull(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 2)
+		g := newGate(1, 2, 64)
 		require.True(t, g.tryEnter())
 		results := map[rank]error{}
 		for _, r := range []rank{7, 5, 6, 9} {
@@ -62,7 +64,7 @@ func TestGateRefusesTheWorstWhenFull(t *testing.T) {
 func TestGateWaitersLeaveAtTheirDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 2)
+		g := newGate(1, 2, 64)
 		require.True(t, g.tryEnter())
 		start := time.Now()
 		require.Error(t, g.enter(t.Context(), 1, time.Second))
@@ -79,7 +81,7 @@ func TestGateWaitersLeaveAtTheirDeadline(t *testing.T) {
 func TestGateStarvesNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(1, 64)
+		g := newGate(1, 64, 64)
 		require.True(t, g.tryEnter())
 		served := 0
 		poor := fairShare
@@ -116,8 +118,69 @@ func TestRankPrefersLongKnownGoodSigners(t *testing.T) {
 		rankOf(standing{known: young}, long),
 		rankOf(standing{}, []byte("cancel")),
 		rankOf(standing{}, long),
+		rankOf(standing{known: old, lowly: true}, long),
 		rankOf(standing{score: 3, known: old}, []byte("cancel")),
 		rankOf(standing{score: 7, known: old}, long),
 	}
 	require.IsIncreasing(t, ranks)
+}
+
+// tryEnter takes a slot if that needs no waiting.
+func (g *gate) tryEnter() bool { return g.enqueue(0) == nil }
+
+func TestGateKeepsBulkToItsPlaces(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(8, 8, 2)
+		bulk := rank(rankUnknown << rankClass)
+		require.NoError(t, g.enter(t.Context(), bulk, time.Hour))
+		require.NoError(t, g.enter(t.Context(), bulk, time.Hour))
+		entered := 0
+		for range 2 {
+			go func() {
+				if g.enter(t.Context(), bulk, time.Hour) == nil {
+					entered++
+				}
+			}()
+			synctest.Wait()
+		}
+		require.Zero(t, entered, "slots are free, places are not")
+		g.leave()
+		synctest.Wait()
+		require.Zero(t, entered, "a slot that is given back is no place")
+		require.NoError(t, g.enter(t.Context(), rank(7), time.Hour), "the best class needs no place and waits for nobody")
+		g.vacate()
+		synctest.Wait()
+		require.Equal(t, 1, entered)
+		g.vacate()
+		synctest.Wait()
+		require.Equal(t, 2, entered)
+		require.Zero(t, g.waiting())
+	})
+}
+
+func TestSenderOfLowOrdersIsTakenForOne(t *testing.T) {
+	t.Parallel()
+	e, now := new(entity), time.Unix(1000, 0)
+	e.accepted(now)
+	for range 2 * lowlyMemory {
+		e.classified(order.PriorityLow)
+	}
+	require.True(t, e.standing(netip.Addr{}, now).lowly)
+	for range 2 * lowlyMemory {
+		e.classified(order.PriorityHigh)
+	}
+	require.False(t, e.standing(netip.Addr{}, now).lowly)
+}
+
+func TestRawBlobTransactionIsKnownByItsFirstBytes(t *testing.T) {
+	t.Parallel()
+	require.True(t, blobTransaction([]byte(`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x03f8"]}`)))
+	for _, body := range []string{
+		`{"jsonrpc":"2.0","id":1,"method":"eth_sendRawTransaction","params":["0x02f8"]}`,
+		`{"jsonrpc":"2.0","id":1,"method":"eth_sendBundle","params":[{"txs":["0x03f8"]}]}`, // a hash could look the same
+		``,
+	} {
+		require.False(t, blobTransaction([]byte(body)), body)
+	}
 }

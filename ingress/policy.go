@@ -45,6 +45,7 @@ func (p *policy) fixed(next Config) (Config, []string) {
 	keepKey(&changed, "inflight_bytes", p.InflightBytes, &next.InflightBytes)
 	keepKey(&changed, "body_timeout", p.BodyTimeout, &next.BodyTimeout)
 	keepKey(&changed, "gate_queue", p.GateQueue, &next.GateQueue)
+	keepKey(&changed, "bulk_slots", p.BulkSlots, &next.BulkSlots)
 	keepKey(&changed, "cpu_slots", p.CPUSlots, &next.CPUSlots)
 	keepKey(&changed, "max_entities", p.MaxEntities, &next.MaxEntities)
 	keepKey(&changed, "orders.max_age", p.Orders.MaxAge, &next.Orders.MaxAge)

@@ -83,7 +83,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	s := &Server{
 		id: newID(), ports: ports, log: log,
 		inflight: newInflight(cfg.InflightBytes),
-		gate:     newGate(slots, cfg.GateQueue),
+		gate:     newGate(slots, cfg.GateQueue, cfg.BulkSlots),
 		flights:  newFlights(),
 		waiters:  newWaiters(),
 		jsonType: []string{contentTypeJSON},
@@ -210,7 +210,7 @@ func (s *Server) orderServer(cfg *Config) *http.Server {
 	slowest := time.Duration(float64(cfg.MaxBody) / float64(cfg.MinBodyRate) * float64(time.Second))
 	srv.ReadHeaderTimeout = cfg.BodyTimeout
 	srv.ReadTimeout = cfg.BodyTimeout // body.go extends it for large bodies
-	srv.WriteTimeout = cfg.BodyTimeout + slowest + cfg.GateWait + cfg.PublishTimeout*time.Duration(cfg.MaxBatch) + cfg.VerdictWait + writeSlack
+	srv.WriteTimeout = cfg.BodyTimeout + slowest + cfg.GateWait + cfg.RefusalDelay + cfg.PublishTimeout*time.Duration(cfg.MaxBatch) + cfg.VerdictWait + writeSlack
 	srv.Protocols = new(http.Protocols)
 	srv.Protocols.SetHTTP1(true)
 	if cfg.TLS == (TLS{}) {
@@ -260,6 +260,7 @@ func (s *Server) serveAll(ctx context.Context, fronts []front) error {
 		}
 		return nil
 	})
+	g.Go(func() error { return newPressure(s.gate, s.policy.Load().BulkSlots).run(serving) })
 	if s.policy.Load().TLS != (TLS{}) {
 		g.Go(func() error { s.watchCertificate(serving); return nil })
 	}

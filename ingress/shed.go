@@ -13,10 +13,20 @@ import (
 // transactions.
 const cancelSize = 1 << 10
 
+// hintSize is how much of a body is looked at for what it may be.
+const hintSize = 256
+
 // mayCancel reports, before the body is parsed, whether it could be a cancel: those are not shed
 // before what they cancel. It errs on the side of true.
 func mayCancel(body []byte) bool {
 	return len(body) <= cancelSize && !bytes.Contains(body, []byte("RawTransaction"))
+}
+
+// blobTransaction reports, before the body is parsed, whether it looks like one raw blob transaction,
+// which is low whoever sends it. It looks at the beginning only and errs on the side of false.
+func blobTransaction(body []byte) bool {
+	head := body[:min(len(body), hintSize)]
+	return bytes.Contains(head, []byte("RawTransaction")) && bytes.Contains(head, []byte(`["0x03`))
 }
 
 // shedder decides which classes are refused because the workers are behind.

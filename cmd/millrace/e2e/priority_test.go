@@ -120,6 +120,7 @@ func TestPriorityWithTheCPUSaturatedByLowOrders(t *testing.T) {
 	cheap := loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobTransaction), Signers: 1000, FirstSigner: 100}
 	capacity := p.measure(t, loadtest.Flow{Name: "capacity", Connections: 64, Duration: 3 * time.Second, Preload: 20_000, Corpus: cheap})[0]
 	rate := 3 * float64(capacity.Answers["accepted"]) / 3
+	p.measure(t, high(50, 5*time.Second)) // by now the door knows who sends what
 	low := loadtest.Flow{
 		Name: "low", Rate: rate, Duration: d, Connections: 2000, Preload: uint64(min(rate*d.Seconds(), 150_000)), Timeout: 30 * time.Second, Corpus: cheap,
 	}
