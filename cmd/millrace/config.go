@@ -76,7 +76,7 @@ type Node struct {
 // Runtime tunes the Go runtime. GOGC and GOMEMLIMIT win when they are set.
 type Runtime struct {
 	GOGC        int   `name:"gogc" help:"Garbage collection target, percent: orders are short-lived, so more room means less work." default:"400"`
-	MemoryLimit int64 `name:"memory_limit" help:"Soft memory limit: near it, garbage is collected more often. 0: none." default:"512MiB" type:"bytes"`
+	MemoryLimit int64 `name:"memory_limit" help:"Soft memory limit: near it, garbage is collected more often. 0: none." default:"384MiB" type:"bytes"`
 }
 
 // complete hands the shared keys to the sections that need them.

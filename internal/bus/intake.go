@@ -44,7 +44,7 @@ type intake struct {
 func (in *intake) start(ctx context.Context) error {
 	in.ctx, in.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	in.timer = time.NewTimer(time.Hour)
-	if err := in.fetch(); err != nil {
+	if err := in.fetch(); err != nil { //nolint:contextcheck // the pull outlives this call
 		in.cancel()
 		return err
 	}
@@ -77,7 +77,7 @@ func (in *intake) next(ctx context.Context, wait time.Duration) (jetstream.Msg, 
 			if ok {
 				return m, nil
 			}
-			if err := in.turn(); err != nil {
+			if err := in.turn(); err != nil { //nolint:contextcheck // the pull outlives this call
 				return nil, err
 			}
 		case <-in.timer.C:
