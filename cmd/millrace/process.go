@@ -97,7 +97,7 @@ func (p *process) run(ctx context.Context) error {
 		return err
 	}
 	if err := p.build(ctx); err != nil {
-		_ = p.listening.stop() //nolint:contextcheck // has a bound of its own
+		_ = p.listening.stop()
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // told to stop before it was up
 		}

@@ -156,7 +156,7 @@ func (r *removal) run(ctx context.Context, t *targets, s bus.TargetState) error 
 		return err
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, removeWithin, errUnfinished)
-	defer context.AfterFunc(t.alive, stop)()
+	defer context.AfterFunc(t.alive, stop)() //nolint:contextcheck // two ends: the bound above and the process
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	defer func() {
