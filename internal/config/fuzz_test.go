@@ -14,9 +14,20 @@ import (
 // of ours that it does not know.
 func FuzzEnvironment(f *testing.F) {
 	for _, s := range [][2]string{
-		{"MILLRACE_DOOR_LISTEN", "x"}, {"OLD_LISTEN", "y"}, {"OLD_DEBUG", "true"}, {"MILLRACE_DOOR_WAIT", "1h"}, {"MILLRACE_DOOR_BODY", "1 MiB"},
-		{"MILLRACE_DOOR_CODES", "1,2\\,3"}, {"MILLRACE_DOOR_NETS", `a,"b`}, {"MILLRACE_TARGETS", `[{"name":"a"}]`}, {"MILLRACE_DOOR_LISTN", "x"},
-		{"MILLRACE_SERVICE_HOST", "10.0.0.1"}, {"MILLRACE_", "x"}, {"MILLRACE_CONFIG", "/nowhere"}, {"", "x"}, {"MILLRACE_DOOR_LEVEL", "loud"},
+		{"MILLRACE_DOOR_LISTEN", "x"},
+		{"OLD_LISTEN", "y"},
+		{"OLD_DEBUG", "true"},
+		{"MILLRACE_DOOR_WAIT", "1h"},
+		{"MILLRACE_DOOR_BODY", "1 MiB"},
+		{"MILLRACE_DOOR_CODES", "1,2\\,3"},
+		{"MILLRACE_DOOR_NETS", `a,"b`},
+		{"MILLRACE_TARGETS", `[{"name":"a"}]`},
+		{"MILLRACE_DOOR_LISTN", "x"},
+		{"MILLRACE_SERVICE_HOST", "10.0.0.1"},
+		{"MILLRACE_", "x"},
+		{"MILLRACE_CONFIG", "/nowhere"},
+		{"", "x"},
+		{"MILLRACE_DOOR_LEVEL", "loud"},
 	} {
 		f.Add(s[0], s[1])
 	}
@@ -71,7 +82,7 @@ func FuzzList(f *testing.F) {
 		printed := setting(t, p, "targets").Value
 		again, err := parse(t, "", nil, "--targets="+printed)
 		require.NoError(t, err, printed)
-		require.Equal(t, len(p.g.Run.Targets), len(again.g.Run.Targets), printed)
+		require.Len(t, again.g.Run.Targets, len(p.g.Run.Targets), printed)
 		for i, item := range p.g.Run.Targets {
 			require.Equal(t, item.Name, again.g.Run.Targets[i].Name)
 			require.Equal(t, item.Timeout, again.g.Run.Targets[i].Timeout)
