@@ -15,12 +15,15 @@ const module = "millrace"
 // everywhere may be imported by any package of the module.
 var everywhere = []string{"internal/telemetry"}
 
-// allowed is the import table: a package (or, with a trailing /..., a tree) and what it may import
-// from this module. "..." alone allows all.
-var allowed = []struct {
+// row is one line of the table.
+type row struct {
 	from string
 	to   []string
-}{
+}
+
+// allowed is the import table: a package (or, with a trailing /..., a tree) and what it may import
+// from this module. "..." alone allows all.
+var allowed = []row{
 	{"internal/order", nil},
 	{"internal/jsonrpc", nil},
 	{"internal/retry", nil},
@@ -58,18 +61,13 @@ var walls = []struct {
 func TestImportsFollowTheTable(t *testing.T) {
 	for _, p := range load(t, false) {
 		from := local(p.PkgPath)
-		row := slices.IndexFunc(allowed, func(r struct {
-			from string
-			to   []string
-		}) bool {
-			return matches(r.from, from)
-		})
-		require.NotEqual(t, -1, row, "package %s has no row in the import table", from)
+		i := slices.IndexFunc(allowed, func(r row) bool { return matches(r.from, from) })
+		require.NotEqual(t, -1, i, "package %s has no row in the import table", from)
 		for imported := range p.Imports {
 			if strings.HasPrefix(imported, module+"/") {
 				to := local(imported)
 				ok := slices.Contains(everywhere, to) ||
-					slices.ContainsFunc(allowed[row].to, func(pattern string) bool { return matches(pattern, to) })
+					slices.ContainsFunc(allowed[i].to, func(pattern string) bool { return matches(pattern, to) })
 				require.True(t, ok, "%s imports %s, which the table does not allow", from, to)
 				continue
 			}

@@ -31,8 +31,7 @@ func (e *Error) Unwrap() error { return e.err }
 // Delay returns how long err asks to wait; ok is false when err does not say that it may be
 // retried.
 func Delay(err error) (d time.Duration, ok bool) {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Delay, true
 	}
 	return 0, false
