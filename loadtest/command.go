@@ -18,6 +18,10 @@ type Command struct {
 	Connections int           `name:"connections" help:"Connections to the doors." default:"64"`
 	Seed        uint64        `name:"seed" help:"Everything that is sent follows from it." default:"1"`
 	First       uint64        `name:"first" help:"First order of the corpus, to send what was not sent before." default:"0"`
+	Shape       []Shape       `name:"shape" help:"What to send, in equal parts: bundle, transaction, private, share, replacement, cancel, invalid, blob_bundle, blob_transaction, reverting, heavy, malformed. Default: the mix of a builder network."`
+	Signers     int           `name:"signers" help:"Signers of the requests." default:"64"`
+	FirstSigner int           `name:"first_signer" help:"First of the signers, so that two runs can have different ones." default:"0"`
+	Preload     uint64        `name:"preload" help:"Orders signed before the start." default:"0"`
 	ChainID     uint64        `name:"chain_id" help:"Chain of the transactions." default:"1"`
 	Sink        bool          `name:"sink" help:"Be the builder as well and check that each accepted order arrives; its URL is printed and must be the only builder of the door." default:"false"`
 	SinkListen  string        `name:"sink_listen" help:"Address of the sink." default:"127.0.0.1:8645"`
@@ -37,7 +41,8 @@ func (c *Command) Run(ctx context.Context, stdout io.Writer) error {
 	s := Scenario{
 		Flows: []Flow{{
 			Name: "load", URLs: c.URL, Rate: c.Rate, Duration: c.Duration, Connections: c.Connections, First: c.First,
-			Corpus: CorpusConfig{Seed: c.Seed, ChainID: c.ChainID},
+			Preload: c.Preload,
+			Corpus:  CorpusConfig{Seed: c.Seed, ChainID: c.ChainID, Mix: c.mix(), Signers: c.Signers, FirstSigner: c.FirstSigner},
 		}},
 		Admin: c.Admin, PIDs: c.PID, Expect: Expect{Targets: []string{c.Target}}, Settle: c.Settle, Notes: c.Notes,
 	}
@@ -68,6 +73,15 @@ func (c *Command) Run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	return c.print(stdout, rep)
+}
+
+// mix is the shapes in equal parts; nil, the default, when there are none.
+func (c *Command) mix() Mix {
+	var m Mix
+	for _, s := range c.Shape {
+		m = append(m, Weight{Shape: s, Weight: 1})
+	}
+	return m
 }
 
 func (c *Command) print(stdout io.Writer, rep *Report) error {

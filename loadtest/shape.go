@@ -52,6 +52,12 @@ func ParseShape(name string) (Shape, error) {
 // MarshalText is the name.
 func (s Shape) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText takes a name.
+func (s *Shape) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseShape(string(b))
+	return err
+}
+
 // method is how orders of this shape are sent.
 func (s Shape) method() order.Method {
 	switch s {
