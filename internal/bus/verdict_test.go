@@ -36,6 +36,8 @@ func TestVerdictsReachTheirIngressAlsoAfterARestart(t *testing.T) {
 			defer mu.Unlock()
 			return len(got) > 0
 		}, soon, tick)
+		mu.Lock()
+		defer mu.Unlock()
 		require.Equal(t, v, got[0])
 	}
 	arrives()

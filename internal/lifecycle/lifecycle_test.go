@@ -28,6 +28,12 @@ func (j *journal) note(s string) {
 	j.lines = append(j.lines, s)
 }
 
+func (j *journal) noted() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.lines...)
+}
+
 // part runs until it is told to stop and then drains for a while.
 func (j *journal) part(name string, drain time.Duration) lifecycle.Component {
 	return lifecycle.Component{Name: name, Run: func(ctx context.Context) error {
@@ -76,7 +82,7 @@ func TestNobodyDrainsIntoABaseThatFailed(t *testing.T) {
 		err := lifecycle.Run(t.Context(), j.part("admin", 0), bus, j.part("workers", time.Second), j.part("ingress", time.Hour))
 		require.EqualError(t, err, "bus: disk is gone")
 		require.Equal(t, lifecycle.AbandonAfter, time.Since(began))
-		require.ElementsMatch(t, []string{"admin told", "admin ended", "workers told", "workers ended", "ingress told"}, j.lines)
+		require.ElementsMatch(t, []string{"admin told", "admin ended", "workers told", "workers ended", "ingress told"}, j.noted())
 		time.Sleep(time.Hour) // until the part that was left behind has ended
 	})
 }
