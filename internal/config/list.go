@@ -205,7 +205,7 @@ func formatList(v reflect.Value) string {
 		fields(v.Index(i), "", fs)
 		items[i] = map[string]string{}
 		for name, f := range fs {
-			if f.value.IsZero() {
+			if f.value.IsZero() && f.tag.Get("default") == "" {
 				continue
 			}
 			_, secret := f.tag.Lookup("secret")

@@ -52,8 +52,10 @@ const (
 	EntrySize = 320
 
 	entryVersion = 1
-	originSize   = 16
-	textSize     = EntrySize - 235
+	// lastMicros is the end of the year 9999, the last that has a textual form.
+	lastMicros = 253402300799_999_999
+	originSize = 16
+	textSize   = EntrySize - 235
 
 	flagNonceDefaulted = 1 << 0
 	flagAmbiguous      = 1 << 1
@@ -181,7 +183,13 @@ func (e *Entry) decode(b []byte) error {
 	e.Attempts, e.Status = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	e.RPCCode = int32(binary.BigEndian.Uint32(b[4:])) //nolint:gosec // two's complement round trip
 	b = b[8:]
-	e.StoredAt, e.SentAt, e.DoneAt = fromMicros(number()), fromMicros(number()), fromMicros(number())
+	for _, to := range [...]*time.Time{&e.StoredAt, &e.SentAt, &e.DoneAt} {
+		n := number()
+		if n > lastMicros {
+			return fmt.Errorf("%w: time", ErrEntry)
+		}
+		*to = fromMicros(n)
+	}
 	e.Origin = strings.TrimRight(string(b[:originSize]), "\x00")
 	e.Text = strings.TrimRight(string(b[originSize:]), "\x00")
 	return nil

@@ -3,6 +3,8 @@ package ledger
 import (
 	"encoding/json"
 	"time"
+
+	"millrace/internal/order"
 )
 
 // report is an entry as reports show it: names instead of numbers, nothing that does not apply.
@@ -40,7 +42,7 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 		Accept: e.Accept.String(), ID: e.ID.String(), Hash: e.Hash.Hex(), Signer: e.Signer.Hex(),
 		Method: e.Method.String(), Kind: e.Kind.String(), Priority: e.Priority.String(), Origin: e.Origin,
 		Outcome: e.Outcome.String(), Ambiguous: e.Ambiguous, Repeat: e.Repeat, Sequence: e.Sequence,
-		Attempts: e.Attempts, Status: e.Status, RPCCode: e.RPCCode, ReceivedAt: e.Accept.Received().UTC(),
+		Attempts: e.Attempts, Status: e.Status, RPCCode: e.RPCCode, ReceivedAt: received(e.Accept),
 		StoredAt: happened(e.StoredAt), SentAt: happened(e.SentAt), DoneAt: happened(e.DoneAt), Text: e.Text,
 	}
 	if !e.Replacement.IsZero() {
@@ -61,4 +63,13 @@ func happened(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
+}
+
+// received is the time in an accept id; zero when no door can have written it.
+func received(a order.AcceptID) time.Time {
+	t := a.Received().UTC()
+	if t.Year() > 9999 || t.Year() < 1 {
+		return time.Time{}
+	}
+	return t
 }

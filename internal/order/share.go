@@ -104,9 +104,11 @@ func (d *decoder) shareMember(b *shareBundle, name []byte, depth int) (bool, *fa
 	case "privacy":
 		return true, d.optional(func() *fault {
 			start := d.valueStart()
-			f := d.skip()
+			if f := d.skip(); f != nil {
+				return f
+			}
 			b.privacy = d.input[start:d.offset()]
-			return f
+			return nil
 		}).in("privacy")
 	}
 	return false, nil
