@@ -20,7 +20,8 @@ func randomly(low, high time.Duration) time.Duration { return low + rand.N(high-
 func killing(t *testing.T, p *pipeline, rate float64, kills int, victim func(i int) *process) {
 	t.Helper()
 	const gap = 5 * time.Second
-	l := p.startLoad(t, careful(rate, time.Duration(kills)*gap+4*time.Second))
+	const takeOver = 4 * time.Second // a dead owner's lease runs out first
+	l := p.startLoad(t, careful(rate, time.Duration(kills)*(gap+takeOver)))
 	for i := range kills {
 		nap(t, randomly(1500*time.Millisecond, gap-2*time.Second))
 		v := victim(i)
