@@ -96,7 +96,7 @@ type Config struct {
 	GateWait       time.Duration `name:"gate_wait" help:"Longest wait for a CPU." default:"1s"`
 	CPUSlots       int           `name:"cpu_slots" help:"Requests verified at once; 0 is one per CPU."`
 	BulkSlots      int           `name:"bulk_slots" help:"Requests of unknown senders, and of those who mostly send low orders, handled at once; fewer while the CPUs are busy." default:"64"`
-	RefusalDelay   time.Duration `name:"refusal_delay" help:"How long a request that is refused for want of capacity waits for its answer, so that asking again costs its sender; 0 answers at once." default:"250ms"`
+	RefusalDelay   time.Duration `name:"refusal_delay" help:"How long a request that is refused for want of capacity waits for its answer, so that asking again costs its sender; 0 answers at once." default:"1s"`
 	MaxEntities    int           `name:"max_entities" help:"Signers whose activity is remembered." default:"32768"`
 	PublishTimeout time.Duration `name:"publish_timeout" help:"Longest wait for the store." default:"5s"`
 	DrainDelay     time.Duration `name:"drain_delay" help:"Time between turning unready and refusing connections." default:"500ms"`
@@ -116,7 +116,7 @@ func DefaultConfig() Config {
 		IPRate:    IPRate{Window: time.Second, Count: 10_000},
 		IPBytes:   2 << 30, InflightBytes: 256 << 20, MaxConnections: 8192,
 		BodyTimeout: 5 * time.Second, MinBodyRate: 256 << 10,
-		GateQueue: 1024, GateWait: time.Second, BulkSlots: 64, RefusalDelay: 250 * time.Millisecond, MaxEntities: 32_768,
+		GateQueue: 1024, GateWait: time.Second, BulkSlots: 64, RefusalDelay: time.Second, MaxEntities: 32_768,
 		PublishTimeout: 5 * time.Second, DrainDelay: 500 * time.Millisecond, DrainTimeout: 10 * time.Second,
 		Orders: Orders{MaxAge: 36 * time.Second, MaxTxs: 100},
 	}
