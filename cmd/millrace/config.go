@@ -42,7 +42,7 @@ type Orders struct {
 	MaxTxs     int           `name:"max_txs" help:"Most transactions in one bundle." default:"100"`
 	ChainID    uint64        `name:"chain_id" help:"Chain whose rules transactions must keep." default:"1"`
 	Partitions int           `name:"partitions" help:"Ordering shards of each class; the same in every process." default:"16"`
-	HeadURL    string        `name:"head_url" help:"JSON-RPC URL of an execution node, asked for the newest block every second: what waits for a block that is there already expires. Empty: only the age counts."`
+	HeadURL    string        `name:"head_url" help:"JSON-RPC URL of an execution node, asked for the newest block every second: what waits for a block that is there already expires. A node of another chain than orders.chain_id is not used. Empty: only the age counts."`
 }
 
 // Streams bound what the path may hold.

@@ -40,7 +40,7 @@ type delivery struct {
 	reg      *prometheus.Registry
 
 	dispatcher *egress.Dispatcher // nil: this process does not deliver
-	head       *head              // nil: target blocks end nothing
+	head       *head              // nil: this process does not deliver
 	stub       *stub              // nil: there are builders, or this process does not deliver
 	retiring   string             // stub.go's mark, when an earlier life of the node had a stub
 
@@ -71,14 +71,11 @@ func newDelivery(p *process) (*delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.head = newHead(p.cfg.Orders, p.part("head"), p.reg)
 	ports := egress.Ports{
-		Clock: p.bus, Lease: p.bus,
+		Clock: p.bus, Lease: p.bus, Head: d.head,
 		Feed: func(target, fingerprint string) egress.Feed { return p.bus.Feed(target, fingerprint) },
 		Log:  func(target string) egress.Log { return p.bus.Done(target) },
-	}
-	if p.cfg.Orders.HeadURL != "" {
-		d.head = newHead(p.cfg.Orders.HeadURL, p.part("head"), p.reg)
-		ports.Head = d.head
 	}
 	d.dispatcher, err = egress.New(p.cfg.Egress, ports, to, p.part("egress"), p.reg)
 	if err != nil {
@@ -282,6 +279,13 @@ func (d *delivery) reload(cfg *Config) error {
 	}
 	d.cfg = next
 	return nil
+}
+
+// follow asks another node for the newest block.
+func (d *delivery) follow(headURL string) {
+	if d.head != nil {
+		d.head.follow(headURL)
+	}
 }
 
 // attrs describe the delivery in the line about the start.

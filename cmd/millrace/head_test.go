@@ -1,12 +1,13 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,31 +17,52 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// executionNode answers eth_blockNumber; while its block is zero it has none.
-func executionNode(t *testing.T, block *atomic.Uint64) string {
+// executionNode is a node; while its block is zero it has none.
+type executionNode struct {
+	*httptest.Server
+	block, chain atomic.Uint64
+	chainAsked   atomic.Int64
+}
+
+func newNode(t *testing.T, chain, block uint64) *executionNode {
 	t.Helper()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	n := &executionNode{}
+	n.chain.Store(chain)
+	n.block.Store(block)
+	n.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		n := block.Load()
-		if !strings.Contains(string(body), `"eth_blockNumber"`) || n == 0 {
+		result := n.block.Load()
+		if strings.Contains(string(body), `"eth_chainId"`) {
+			n.chainAsked.Add(1)
+			result = n.chain.Load()
+		}
+		if result == 0 {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":"%#x"}`, n)
+		_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":"%#x"}`, result)
 	}))
-	t.Cleanup(s.Close)
-	return s.URL
+	t.Cleanup(n.Close)
+	return n
+}
+
+// headOf is a head source of chain 1 that nobody runs; its log comes with it.
+func headOf(t *testing.T, at string) (*head, *logbook) {
+	t.Helper()
+	log := &logbook{}
+	h := newHead(Orders{HeadURL: at, ChainID: 1}, slog.New(slog.NewJSONHandler(log, nil)), prometheus.NewRegistry())
+	t.Cleanup(h.client.CloseIdleConnections)
+	return h, log
 }
 
 // sentBlock is the target block of the tests' bundles.
 const sentBlock = 0x1312d00
 
 func TestABundleExpiresWhenItsTargetBlockComes(t *testing.T) {
-	var block atomic.Uint64
-	block.Store(sentBlock - 1)
+	node := newNode(t, 1, sentBlock-1)
 	builder := newBuilder(t)
 	builder.status.Store(http.StatusServiceUnavailable)
-	p := start(t, nil, nodeArgs(t.TempDir(), "--builder.url="+builder.URL, "--orders.head_url="+executionNode(t, &block))...)
+	p := start(t, nil, nodeArgs(t.TempDir(), "--builder.url="+builder.URL, "--orders.head_url="+node.URL)...)
 	eventually(t, "the block is known", func() bool {
 		_, metrics := get(t, p.url("admin")+"/metrics")
 		return strings.Contains(metrics, fmt.Sprintf("millrace_head_block %v", float64(sentBlock-1)))
@@ -48,7 +70,7 @@ func TestABundleExpiresWhenItsTargetBlockComes(t *testing.T) {
 	s := newSender(t)
 	hash := s.accepted(t, p.url("ingress"))
 	require.Empty(t, records(t, p.url("admin"), "--hash", hash))
-	block.Store(sentBlock)
+	node.block.Store(sentBlock)
 	eventually(t, "expired long before its deadline", func() bool {
 		rs := records(t, p.url("admin"), "--hash", hash)
 		return len(rs) == 1 && rs[0].Outcome == "expired" && rs[0].Text == fmt.Sprintf("target block %d is past", sentBlock)
@@ -63,33 +85,114 @@ func TestABundleExpiresWhenItsTargetBlockComes(t *testing.T) {
 }
 
 func TestTheLastKnownBlockStaysWhileTheNodeIsAway(t *testing.T) {
-	var block atomic.Uint64
-	var log logbook
-	h := newHead(executionNode(t, &block), slog.New(slog.NewJSONHandler(&log, nil)), prometheus.NewRegistry())
-	ask := func() {
-		n, err := h.ask(t.Context())
-		h.take(t.Context(), n, err)
-	}
-	ask()
-	ask()
+	node := newNode(t, 1, 0)
+	h, log := headOf(t, node.URL)
+	h.round(t.Context())
+	h.round(t.Context())
 	require.Zero(t, h.Block())
-	block.Store(7)
-	ask()
-	ask()
+	node.block.Store(7)
+	h.round(t.Context())
+	h.round(t.Context())
 	require.EqualValues(t, 7, h.Block())
-	block.Store(0)
-	ask()
+	node.block.Store(0)
+	h.round(t.Context())
 	require.EqualValues(t, 7, h.Block())
 	require.InDelta(t, 3, testutil.ToFloat64(h.errors), 0)
 	require.Equal(t, 3, strings.Count(log.String(), "newest block"), "one line for each change")
-	h.client.CloseIdleConnections()
+}
+
+func TestANodeOfAnotherChainIsNotBelieved(t *testing.T) {
+	const ignored = "orders.head_url is not used, target blocks end nothing new"
+	node := newNode(t, 5, 7)
+	h, log := headOf(t, node.URL)
+	h.round(t.Context())
+	h.round(t.Context())
+	require.Zero(t, h.Block())
+	require.InDelta(t, 1, testutil.ToFloat64(h.foreign), 0)
+	require.Equal(t, "another chain: the node is of chain 5, orders.chain_id is 1", log.find(ignored, 1)["error"])
+	require.Nil(t, log.find(ignored, 2), "one line")
+	require.NotContains(t, log.String(), node.URL, "it may carry a token")
+	node.chain.Store(1)
+	h.round(t.Context())
+	require.EqualValues(t, 7, h.Block())
+	require.Zero(t, testutil.ToFloat64(h.foreign))
+}
+
+func TestTheChainIsAskedForAgainWhereItMayHaveChanged(t *testing.T) {
+	node := newNode(t, 1, 7)
+	h, _ := headOf(t, node.URL)
+	for range 3 {
+		h.round(t.Context())
+	}
+	require.EqualValues(t, 1, node.chainAsked.Load(), "once, while all is well")
+
+	node.CloseClientConnections() // behind a new connection may be another node
+	node.chain.Store(5)
+	node.block.Store(9)
+	eventually(t, "the new connection's node is of another chain", func() bool {
+		h.round(t.Context()) // more than one while the client has not seen the end of the old connection
+		return testutil.ToFloat64(h.foreign) == 1
+	})
+	require.EqualValues(t, 7, h.Block(), "the other chain's block never counts")
+
+	node.chain.Store(1)
+	h.round(t.Context())
+	require.EqualValues(t, 9, h.Block())
+	node.block.Store(0)
+	h.round(t.Context())
+	before := node.chainAsked.Load()
+	node.block.Store(11)
+	h.round(t.Context())
+	require.Equal(t, before+1, node.chainAsked.Load(), "after a failure")
+	require.EqualValues(t, 11, h.Block())
+}
+
+func TestAHeadSourceIsAddedReplacedAndTakenAwayByReload(t *testing.T) {
+	first, other, second := newNode(t, 1, 7), newNode(t, 5, 99), newNode(t, 1, 8)
+	path := filepath.Join(t.TempDir(), "millrace.yaml")
+	write := func(url string) {
+		tmp := path + ".tmp"
+		require.NoError(t, os.WriteFile(tmp, []byte("orders:\n  head_url: \""+url+"\"\n"), 0o600))
+		require.NoError(t, os.Rename(tmp, path))
+	}
+	write("")
+	p := start(t, nil, nodeArgs(t.TempDir(), "--config="+path)...)
+	block := func(want int) func() bool {
+		return func() bool {
+			_, metrics := get(t, p.url("admin")+"/metrics")
+			return strings.Contains(metrics, fmt.Sprintf("millrace_head_block %d\n", want))
+		}
+	}
+	eventually(t, "no block is known", block(0))
+	write(first.URL)
+	eventually(t, "the first node's block", block(7))
+	require.Equal(t, []any{"orders.head_url"}, p.line("reloaded", 1)["keys"])
+	write(other.URL)
+	p.line("orders.head_url is not used, target blocks end nothing new", 1)
+	require.True(t, block(7)(), "what our chain had reached stays true")
+	write(second.URL)
+	eventually(t, "the second node's block", block(8))
+	write("")
+	eventually(t, "no block is known any more", block(0))
+}
+
+func TestAnAnswerOfTheURLBeforeIsNotTaken(t *testing.T) {
+	node := newNode(t, 1, 7)
+	h, _ := headOf(t, node.URL)
+	h.round(t.Context())
+	h.follow("")
+	h.take(t.Context(), 8, nil)
+	require.Zero(t, h.Block())
+	h.follow("")
+	h.round(t.Context())
+	require.Zero(t, h.Block())
 }
 
 func TestTheHeadSourcesErrorsDontTellItsURL(t *testing.T) {
-	h := newHead("http://127.0.0.1:1/secret-token", slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	_, err := h.ask(context.Background())
-	require.ErrorIs(t, err, errHead)
-	require.NotContains(t, err.Error(), "secret-token")
+	h, log := headOf(t, "http://127.0.0.1:1/secret-token")
+	h.round(t.Context())
+	require.NotNil(t, log.find("newest block not known, target blocks end nothing new", 1))
+	require.NotContains(t, log.String(), "secret-token")
 }
 
 func TestOnlyAQuantityIsABlockNumber(t *testing.T) {

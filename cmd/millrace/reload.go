@@ -26,7 +26,8 @@ func pinned() []string {
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
 	section, _, _ := strings.Cut(key, ".")
-	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) || key == "log.level"
+	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) ||
+		slices.Contains([]string{"log.level", "orders.head_url"}, key)
 }
 
 // watch reloads on SIGHUP and when the configuration file changes, until ctx ends. A file system
@@ -118,6 +119,9 @@ func (p *process) apply(cfg *Config) error {
 		if err := p.door.Reload(cfg.Ingress); err != nil && !errors.Is(err, ingress.ErrNeedsRestart) {
 			return err
 		}
+	}
+	if p.delivery != nil {
+		p.delivery.follow(cfg.Orders.HeadURL)
 	}
 	p.log.SetLevel(cfg.Log.Level)
 	return nil
