@@ -18,7 +18,7 @@ type Command struct {
 	Connections int           `name:"connections" help:"Connections to the doors." default:"64"`
 	Seed        uint64        `name:"seed" help:"Everything that is sent follows from it." default:"1"`
 	First       uint64        `name:"first" help:"First order of the corpus, to send what was not sent before." default:"0"`
-	Shape       []Shape       `name:"shape" help:"What to send, in equal parts: bundle, transaction, private, share, replacement, cancel, invalid, blob_bundle, blob_transaction, reverting, heavy, malformed, heavy_blob. Default: the mix of a builder network."`
+	Shape       []Shape       `name:"shape" help:"What to send, in equal parts: bundle, transaction, private, share, replacement, cancel, invalid, blob_bundle, blob_transaction, reverting, heavy, malformed. Default: the mix of a builder network."`
 	Signers     int           `name:"signers" help:"Signers of the requests." default:"64"`
 	FirstSigner int           `name:"first_signer" help:"First of the signers, so that two runs can have different ones." default:"0"`
 	Preload     uint64        `name:"preload" help:"Orders signed before the start." default:"0"`

@@ -172,8 +172,7 @@ func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 		}
 		o.single(tx)
 		return nil
-	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed,
-		ShapeHeavyBlob:
+	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		txs, err := c.transactions(o, p, n)
 		if err != nil {
 			return err
@@ -203,27 +202,16 @@ func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error)
 	case ShapeBlobBundle:
 		return one(c.forge.forgeBlob(n, nil, emptySidecar(byte(n%2))))
 	case ShapeHeavy:
-		return c.manyTransactions(n, nil)
-	case ShapeHeavyBlob:
-		first, err := one(c.forge.forgeBlob(n, nil, nil))
-		if err != nil {
-			return nil, err
+		txs := make([]transaction, c.cfg.HeavyTxs)
+		for i := range txs {
+			var err error
+			if txs[i], err = c.forge.forge(n<<16|uint64(i), 4, nil, c.forge.signer); err != nil {
+				return nil, err
+			}
 		}
-		return c.manyTransactions(n, first)
+		return txs, nil
 	}
 	return c.pooledTransactions(o, p, n)
-}
-
-// manyTransactions fills txs up to CorpusConfig.HeavyTxs with new transactions.
-func (c *Corpus) manyTransactions(n uint64, txs []transaction) ([]transaction, error) {
-	for i := uint64(0); len(txs) < c.cfg.HeavyTxs; i++ {
-		tx, err := c.forge.forge(n<<16|i, 4, nil, c.forge.signer)
-		if err != nil {
-			return nil, err
-		}
-		txs = append(txs, tx)
-	}
-	return txs, nil
 }
 
 // pooledTransactions repeats what earlier orders brought and adds one new transaction.

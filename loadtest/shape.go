@@ -24,13 +24,11 @@ const (
 	ShapeReverting                        // eth_sendBundle whose transactions may all revert: high
 	ShapeHeavy                            // eth_sendBundle of many transactions that nobody has seen
 	ShapeMalformed                        // eth_sendBundle of nothing: refused at the door, costs its sender the good name
-	ShapeHeavyBlob                        // like ShapeHeavy behind a type 3 transaction without its sidecar: low and expensive
 )
 
 var shapeNames = [...]string{
 	"", "bundle", "transaction", "private", "share", "replacement", "cancel", "invalid",
 	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed",
-	"heavy_blob",
 }
 
 // String is the shape in reports and flags.
@@ -69,8 +67,7 @@ func (s Shape) method() order.Method {
 		return order.MethodSendPrivateTransaction
 	case ShapeShare:
 		return order.MethodSendShareBundle
-	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed,
-		ShapeHeavyBlob:
+	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		return order.MethodSendBundle
 	}
 	return order.MethodSendBundle
