@@ -110,6 +110,7 @@ func (p *process) run(ctx context.Context) error {
 // build dials the bus and makes every part. Nothing of it runs yet but the bus, which
 // is closed again when a later part can't be made.
 func (p *process) build(ctx context.Context) (err error) {
+	p.cfg.NATS.Role = p.roles.user()
 	p.bus, err = bus.Dial(ctx, p.cfg.NATS, p.cfg.topology(), p.part("bus"), p.reg)
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)

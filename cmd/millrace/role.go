@@ -32,6 +32,15 @@ func (r role) String() string {
 	return strings.Join(names, ",")
 }
 
+// user is what the bus knows these roles as: a role by its name, all of them as a node.
+func (r role) user() string {
+	switch r {
+	case roleIngress, roleWorkers, roleEgress:
+		return r.String()
+	}
+	return "node"
+}
+
 // nodeCmd runs everything.
 type nodeCmd struct {
 	settings `embed:""`

@@ -82,7 +82,7 @@ func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Lo
 		refusals: newRefusals(topo.MaxAge),
 	}
 	b.life, b.die = context.WithCancel(context.WithoutCancel(ctx))
-	b.links = &links{log: b.log, m: b.m, life: b.life, open: make(map[lane]*link)}
+	b.links = &links{inbox: b.cfg.inbox, log: b.log, m: b.m, life: b.life, open: make(map[lane]*link)}
 	return b
 }
 
@@ -274,9 +274,9 @@ func (b *Bus) guardStore(ctx context.Context) error {
 	return err
 }
 
-// keepHouse purges while this process holds the lease. Beside an embedded server nobody else does.
+// keepHouse purges while this process holds the lease, if it may. Beside an embedded server nobody else does.
 func (b *Bus) keepHouse(ctx context.Context) error {
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; ctx.Err() == nil && (b.server != nil || b.cfg.keepsHouse()); n++ {
 		if b.server == nil && b.housekeptElsewhere(ctx) {
 			pause(ctx, topologyTick)
 			continue

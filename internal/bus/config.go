@@ -25,6 +25,11 @@ type Config struct {
 	MaxStore int64  `name:"max_store" help:"Most bytes that the embedded server stores. Zero: 80 % of the volume." default:"0" type:"bytes"`
 	Replicas int    `name:"replicas" help:"Copies of each stream; above one only on a cluster." default:"1"`
 
+	// Role is what this process does: "ingress", "worker", "egress", "node", or empty for a command.
+	// A server may allow each role its own inboxes only, and only those that work keep house. It is
+	// the program's to say, not the operator's.
+	Role string `kong:"-"`
+
 	Creds string    `name:"creds" help:"File with the credentials for the NATS servers." type:"path"`
 	Token string    `name:"token" help:"Token for the NATS servers."`
 	TLS   TLSConfig `embed:"" prefix:"tls."`
@@ -39,6 +44,18 @@ type TLSConfig struct {
 
 // Embedded reports whether the server runs in this process.
 func (c *Config) Embedded() bool { return c.URL == "" }
+
+// inbox is the prefix of the subjects on which a connection of this process gets its answers.
+func (c *Config) inbox(u use) string {
+	if c.Role == "" {
+		return "_INBOX_" + u.String()
+	}
+	return "_INBOX_" + c.Role + "." + u.String()
+}
+
+// keepsHouse reports whether this process may purge what is done: doors and deliveries on their own
+// need no right to empty a stream.
+func (c *Config) keepsHouse() bool { return c.Role != "ingress" && c.Role != "egress" }
 
 // Validate returns every fault of c.
 func (c *Config) Validate() error {

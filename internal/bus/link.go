@@ -68,11 +68,12 @@ func (l *link) reconnects() uint64 { return l.nc.Stats().Reconnects }
 
 // links opens connections by need and closes them together.
 type links struct {
-	base []nats.Option // where and as whom
-	url  string
-	log  *slog.Logger
-	m    *metrics
-	life context.Context //nolint:containedctx // connections outlive the call that opens them
+	base  []nats.Option // where and as whom
+	url   string
+	inbox func(use) string
+	log   *slog.Logger
+	m     *metrics
+	life  context.Context //nolint:containedctx // connections outlive the call that opens them
 
 	mu     sync.Mutex
 	open   map[lane]*link
@@ -107,7 +108,7 @@ func (ls *links) link(l lane) (*link, error) {
 func (ls *links) connect(l lane, more ...nats.Option) (*link, error) {
 	opts := append([]nats.Option{
 		nats.Name(l.String()),
-		nats.CustomInboxPrefix("_INBOX_" + l.use.String()),
+		nats.CustomInboxPrefix(ls.inbox(l.use)),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectJitter(reconnectWait, reconnectWait),
