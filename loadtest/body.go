@@ -64,6 +64,16 @@ func bundleBody(o *Order, txs []transaction) []byte {
 	return append(b, `}]}`...)
 }
 
+// cancelBody is an eth_cancelBundle request. The method has no field for a tag, so it stands in one
+// of its own, which a door that keeps what it doesn't know hands on.
+func cancelBody(o *Order, key order.UUID) []byte {
+	b := openRequest(make([]byte, 0, 256), o.Method)
+	tag := o.Tag.Bytes()
+	b = append(b, `{"replacementUuid":"`+key.String()+`","tag":"0x`...)
+	b = hex.AppendEncode(b, tag[:])
+	return append(b, `"}]}`...)
+}
+
 func appendString(b []byte, index int, s string) []byte {
 	if index > 0 {
 		b = append(b, ',')

@@ -12,6 +12,19 @@ import (
 	"millrace/internal/order"
 )
 
+const (
+	// bundleOverhead is about half of what a bundle has beside its transactions, bytes.
+	bundleOverhead = 200
+	// maxRawTx is the longest transaction of a bundle of fixed size, bytes.
+	maxRawTx = 48 << 10
+	// maxSize bounds Size, bytes: what 100 transactions of that length make.
+	maxSize = 8 << 20
+	// extraID sets the ids of transactions that nobody repeats apart from the orders' own.
+	extraID = 1 << 63
+	// cancelSlot sets the replacement keys of lone cancels apart from those in use.
+	cancelSlot = 1 << 32
+)
+
 // CorpusConfig says which orders a corpus consists of. The zero value of a field means its default.
 type CorpusConfig struct {
 	Seed        uint64  // everything follows from it
@@ -26,6 +39,9 @@ type CorpusConfig struct {
 	Keys        int     // replacement keys in use at a time, default 32
 	HeavyTxs    int     // transactions of a ShapeHeavy bundle, default 100
 	SizeScale   float64 // stretches the published sizes, default 1
+	// Size makes every bundle of the pooling shapes about this long, in bytes of JSON, instead of the
+	// published distribution; zero: as published. Below about 700 nothing gets shorter.
+	Size int
 }
 
 func (c CorpusConfig) withDefaults() CorpusConfig {
@@ -64,6 +80,8 @@ type Order struct {
 	Nonce   uint64     // explicit nonce, with UUID
 	Txs     int        // transactions in it
 	Repeats int        // of which were in an earlier order
+	// Sources are the orders that first brought the repeated ones, by sequence.
+	Sources []uint64
 	// Hash is the transaction's hash, which is its public id; zero for bundles, whose id depends on
 	// what the door adds.
 	Hash   common.Hash
@@ -87,7 +105,7 @@ func NewCorpus(cfg CorpusConfig) (*Corpus, error) {
 	if err := cfg.Mix.validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Signers < 1 || cfg.Senders < 1 || cfg.Window < 1 || cfg.Keys < 1 || cfg.Repeats >= 1 || cfg.FirstSigner < 0 {
+	if cfg.Signers < 1 || cfg.Senders < 1 || cfg.Window < 1 || cfg.Keys < 1 || cfg.Repeats >= 1 || cfg.FirstSigner < 0 || cfg.Size < 0 || cfg.Size > maxSize {
 		return nil, fmt.Errorf("%w: corpus %+v", ErrConfig, cfg)
 	}
 	signers, err := deriveKeys(cfg.Seed, "signer", cfg.FirstSigner+cfg.Signers)
@@ -109,6 +127,7 @@ type plan struct {
 	shape Shape
 	fresh int // calldata of the new transaction that other bundles repeat, bytes
 	reps  int // wanted repeats
+	extra int // new transactions that nobody repeats, where one alone would be too long
 	size  int // wanted size of the body, bytes
 	rng   *rand.Rand
 }
@@ -117,6 +136,9 @@ func (c *Corpus) plan(n uint64) plan {
 	rng := rand.New(rand.NewPCG(c.cfg.Seed, n<<16|uint64(c.cfg.Flow))) //nolint:gosec // reproducible on purpose
 	p := plan{shape: c.cfg.Mix.pick(rng.Float64()), rng: rng}
 	p.size = int(float64(bundleSize(rng.Float64())) * c.cfg.SizeScale)
+	if c.cfg.Size > 0 {
+		p.size = c.cfg.Size
+	}
 	if c.cfg.Repeats > 0 {
 		// A geometric count whose mean gives the wanted share beside one new transaction.
 		mean := c.cfg.Repeats / (1 - c.cfg.Repeats)
@@ -124,9 +146,22 @@ func (c *Corpus) plan(n uint64) plan {
 			p.reps++
 		}
 	}
-	raw := max(p.size/2-200, txOverhead)
-	p.fresh = max(raw/(1+p.reps)-txOverhead, 4)
+	raw := max(p.size/2-bundleOverhead, txOverhead)
+	if c.cfg.Size > 0 {
+		p.fit(raw, max(c.cfg.Repeats, 0))
+	}
+	p.fresh = max(raw/(1+p.reps+p.extra)-txOverhead, 4)
 	return p
+}
+
+// fit makes the number of transactions go with the wanted raw size, so that none is longer than a
+// pool takes and their overhead alone doesn't exceed it.
+func (p *plan) fit(raw int, repeats float64) {
+	p.reps = min(p.reps, raw/(txOverhead+20)-1)
+	if n := (raw + maxRawTx - 1) / maxRawTx; n > 1+p.reps {
+		p.reps = min(int(math.Round(float64(n)*repeats)), n-1)
+		p.extra = n - 1 - p.reps
+	}
 }
 
 // pools reports whether a plan's new transaction may be repeated by later orders.
@@ -171,6 +206,9 @@ func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 			return err
 		}
 		o.single(tx)
+		return nil
+	case ShapeCancelBundle:
+		o.Body = cancelBody(o, c.uuid(cancelSlot+int(n))) //nolint:gosec // below 2^48
 		return nil
 	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		txs, err := c.transactions(o, p, n)
@@ -228,6 +266,14 @@ func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, 
 		}
 		txs = append(txs, tx)
 		o.Repeats++
+		o.Sources = append(o.Sources, id)
+	}
+	for i := range p.extra {
+		tx, err := c.forge.forge(extraID|n<<16|uint64(i), p.fresh, nil, c.forge.signer)
+		if err != nil {
+			return nil, err
+		}
+		txs = append(txs, tx)
 	}
 	tx, err := c.forge.pooled(n, p.fresh)
 	if err != nil {

@@ -27,7 +27,7 @@ func newTestCorpus(tb testing.TB, cfg CorpusConfig) *Corpus {
 
 func allShapes() Mix {
 	var m Mix
-	for s := ShapeBundle; s <= ShapeMalformed; s++ {
+	for s := ShapeBundle; s <= ShapeCancelBundle; s++ {
 		m = append(m, Weight{s, 1})
 	}
 	return m

@@ -34,10 +34,3 @@ func (s *Scenario) note(j *Journal, started time.Time, every time.Duration) (sto
 		<-ended
 	}
 }
-
-// Answered returns how many results there are.
-func (j *Journal) Answered() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.results)
-}

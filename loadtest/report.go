@@ -49,6 +49,11 @@ type FlowReport struct {
 	Answer Latency `json:"answer"`
 	// Wire is from the same moment to the sink's receipt (the body read there), of accepted orders.
 	Wire    Latency `json:"wire_to_wire"`
+	// Wakeup is how late the generator itself was with the orders whose connection was free; no part
+	// of the latencies. Queued is how many found no connection free; Queue is their wait, which is.
+	Wakeup  Latency `json:"generator_wakeup"`
+	Queued  int     `json:"queued"`
+	Queue   Latency `json:"queue_wait"`
 	Bytes   int64   `json:"bytes"`
 	Txs     int     `json:"txs"`
 	Repeats float64 `json:"repeated_share"` // of the transactions, in an earlier order of the flow
@@ -124,7 +129,7 @@ func Summarize(names []string, results []Result, receipts []Receipt) *Report {
 
 func summarizeFlow(name string, flow uint16, results []Result, seen map[Tag]time.Time) FlowReport {
 	f := FlowReport{Name: name, Answers: map[string]int{}}
-	answer, wire := newHistogram(), newHistogram()
+	answer, wire, wakeup, queue := newHistogram(), newHistogram(), newHistogram(), newHistogram()
 	var first, last time.Time
 	repeats := 0
 	for _, r := range results {
@@ -142,6 +147,13 @@ func summarizeFlow(name string, flow uint16, results []Result, seen map[Tag]time
 		if r.Done.After(last) {
 			last = r.Done
 		}
+		if r.Scheduled {
+			record(wakeup, r.Late)
+		}
+		if r.Waited > 0 {
+			f.Queued++
+			record(queue, r.Waited)
+		}
 		if r.Answer == AnswerAccepted {
 			record(answer, r.Latency)
 			if at, ok := seen[r.Tag]; ok {
@@ -155,6 +167,6 @@ func summarizeFlow(name string, flow uint16, results []Result, seen map[Tag]time
 	if d := last.Sub(first).Seconds(); d > 0 {
 		f.Rate = float64(f.Sent) / d
 	}
-	f.Answer, f.Wire = summarize(answer), summarize(wire)
+	f.Answer, f.Wire, f.Wakeup, f.Queue = summarize(answer), summarize(wire), summarize(wakeup), summarize(queue)
 	return f
 }

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,7 +50,13 @@ type Result struct {
 	// was first written, Done when its last answer was read.
 	Intended, Sent, Done time.Time
 	// Latency counts from Intended when no connection was free then, else from Sent, to Done.
-	Latency  time.Duration
+	Latency time.Duration
+	// Scheduled says that an open loop had a connection free at the intended time; Late is how much
+	// later the generator itself woke up, which is no part of Latency.
+	Scheduled bool
+	Late      time.Duration
+	// Waited is how long the order waited for a free connection, which is part of Latency.
+	Waited   time.Duration
 	Received time.Time // the door's receivedTimestampMs
 	Attempts int       // requests written
 	// MayRepeat says that an earlier attempt got no answer, so the order may be stored twice.
@@ -60,20 +67,30 @@ type Result struct {
 	Reason     string // error.data, or the transport's error
 	Txs        int
 	Repeats    int
+	Sources    []uint64 // orders that first brought the repeated transactions
 	Size       int
 }
 
+// journalChunk is how many results lie in one piece: growing one slice would copy all of them while
+// the senders wait.
+const journalChunk = 4096
+
 // Journal collects results; safe for concurrent use.
 type Journal struct {
-	mu      sync.Mutex
-	results []Result
-	counts  [AnswerUnsent + 1]int
+	mu     sync.Mutex
+	chunks [][]Result
+	counts [AnswerUnsent + 1]int
 }
 
 func (j *Journal) add(r Result) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.results = append(j.results, r)
+	last := len(j.chunks) - 1
+	if last < 0 || len(j.chunks[last]) == journalChunk {
+		j.chunks = append(j.chunks, make([]Result, 0, journalChunk))
+		last++
+	}
+	j.chunks[last] = append(j.chunks[last], r)
 	j.counts[r.Answer]++
 }
 
@@ -81,7 +98,18 @@ func (j *Journal) add(r Result) {
 func (j *Journal) Results() []Result {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return append([]Result(nil), j.results...)
+	return slices.Concat(j.chunks...)
+}
+
+// Answered returns how many results there are.
+func (j *Journal) Answered() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	n := 0
+	for _, c := range j.counts {
+		n += c
+	}
+	return n
 }
 
 // Count returns how many orders got the given answer up to now.

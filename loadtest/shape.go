@@ -24,11 +24,12 @@ const (
 	ShapeReverting                        // eth_sendBundle whose transactions may all revert: high
 	ShapeHeavy                            // eth_sendBundle of many transactions that nobody has seen
 	ShapeMalformed                        // eth_sendBundle of nothing: refused at the door, costs its sender the good name
+	ShapeCancelBundle                     // eth_cancelBundle of a key that was never used, by its default nonce
 )
 
 var shapeNames = [...]string{
 	"", "bundle", "transaction", "private", "share", "replacement", "cancel", "invalid",
-	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed",
+	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed", "cancel_bundle",
 }
 
 // String is the shape in reports and flags.
@@ -67,6 +68,8 @@ func (s Shape) method() order.Method {
 		return order.MethodSendPrivateTransaction
 	case ShapeShare:
 		return order.MethodSendShareBundle
+	case ShapeCancelBundle:
+		return order.MethodCancelBundle
 	case ShapeBundle, ShapeReplacement, ShapeCancel, ShapeInvalid, ShapeBlobBundle, ShapeReverting, ShapeHeavy, ShapeMalformed:
 		return order.MethodSendBundle
 	}
