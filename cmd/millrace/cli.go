@@ -25,6 +25,7 @@ type cli struct {
 	Worker   workerCmd   `cmd:"" help:"Run a validation pool. Needs nats.url."`
 	Egress   egressCmd   `cmd:"" help:"Run the delivery to the builders. Needs nats.url."`
 	Bus      busCmd      `cmd:"" help:"Run the embedded NATS server alone, listening, for roles in other processes."`
+	Access   accessCmd   `cmd:"" name:"bus-config" help:"Write configurations for nats-server, single or cluster: one user per role with least permissions, fresh keys."`
 	Streams  streamsCmd  `cmd:"" help:"Compare or apply the streams, consumers and buckets that this version declares."`
 	Config   configCmd   `cmd:"" help:"Check a configuration, or print the reference of all keys."`
 	Sign     signCmd     `cmd:"" help:"Print the signature header of a request body."`

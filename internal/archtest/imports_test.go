@@ -36,6 +36,7 @@ var allowed = []row{
 	{"subjects", []string{"internal/order"}},
 	{"internal/bus/embedded", nil},
 	{"internal/bus/upkeep", []string{"internal/bus/embedded", "subjects", "internal/order"}},
+	{"internal/bus/access", []string{"subjects", "internal/order"}},
 	{"internal/bus", []string{"internal/bus/embedded", "internal/bus/upkeep", "subjects", "internal/order", "internal/retry"}},
 	{"internal/natstest", []string{"internal/bus/embedded"}},
 	{"ingress", []string{"internal/order", "internal/jsonrpc"}},
