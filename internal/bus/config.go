@@ -38,8 +38,8 @@ type Config struct {
 // TLSConfig names the files with which the NATS servers and this process prove who they are.
 type TLSConfig struct {
 	CA   string `name:"ca" help:"File with the authorities that the NATS servers' certificates must come from." type:"path"`
-	Cert string `name:"cert" help:"File with this process's certificate." type:"path"`
-	Key  string `name:"key" help:"File with this process's private key." type:"path"`
+	Cert string `name:"cert" help:"File with this process's certificate, read again when it changes; the embedded server's listener shows it." type:"path"`
+	Key  string `name:"key" help:"File with this certificate's private key." type:"path"`
 }
 
 // Embedded reports whether the server runs in this process.

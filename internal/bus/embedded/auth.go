@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -172,15 +171,4 @@ func keyAuth(kp nkeys.KeyPair) (nats.Option, error) {
 		return nil, fmt.Errorf("nkey: %w", err)
 	}
 	return nats.Nkey(pub, kp.Sign), nil
-}
-
-func listenerTLS(cfg *Config) (*tls.Config, error) {
-	if cfg.TLSCert == "" {
-		return nil, nil //nolint:nilnil // no TLS wanted
-	}
-	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("load listener certificate: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}, nil
 }

@@ -23,6 +23,7 @@ type Server struct {
 	ns     *server.Server
 	auth   nats.Option
 	users  *users
+	cert   *certificate // nil: no TLS
 	lock   *os.File
 	stop   sync.Once
 	bootMu sync.Mutex
@@ -65,11 +66,14 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.users = us
+	if s.cert, err = openCertificate(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
+		return err
+	}
 	who := everyone
 	if s.boot.unclean {
 		who = onlyThisProcess
 	}
-	opts, err := options(&s.cfg, us, who)
+	opts, err := options(&s.cfg, us, s.cert, who)
 	if err != nil {
 		return err
 	}
@@ -91,7 +95,7 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-func options(cfg *Config, us *users, who admission) (*server.Options, error) {
+func options(cfg *Config, us *users, cert *certificate, who admission) (*server.Options, error) {
 	keys, err := us.nkeyUsers(who)
 	if err != nil {
 		return nil, err
@@ -117,8 +121,10 @@ func options(cfg *Config, us *users, who admission) (*server.Options, error) {
 	if o.Host, o.Port, err = splitListen(cfg.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	o.TLSConfig, err = listenerTLS(cfg)
-	return o, err
+	if cert != nil {
+		o.TLSConfig = cert.config()
+	}
+	return o, nil
 }
 
 // awaitReady polls, because the server reports neither its readiness nor its failure by itself.
@@ -226,7 +232,7 @@ func (s *Server) Settled() error {
 	if !unclean || s.cfg.Listen == "" {
 		return nil
 	}
-	opts, err := options(&s.cfg, s.users, everyone)
+	opts, err := options(&s.cfg, s.users, s.cert, everyone)
 	if err != nil {
 		return err
 	}
