@@ -32,6 +32,7 @@ var allowed = []row{
 	{"internal/config", nil},
 	{"internal/archtest", nil},
 	{"internal/ledger", []string{"internal/order"}},
+	{"internal/ledger/export", []string{"internal/ledger", "internal/order", "internal/jsonrpc"}},
 	{"internal/signers", []string{"internal/order"}},
 	{"subjects", []string{"internal/order"}},
 	{"internal/bus/embedded", nil},
