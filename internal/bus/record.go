@@ -1,0 +1,326 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"millrace/internal/bus/embedded"
+	"millrace/internal/bus/upkeep"
+	"millrace/internal/order"
+	"millrace/subjects"
+)
+
+// Errors of reading the record.
+var (
+	// ErrNoRecord: the bus keeps no record of orders (record.orders.max_bytes is 0, or nothing was
+	// applied yet).
+	ErrNoRecord = errors.New("no record of orders is kept")
+	// ErrNoStore: there is no store in the directory.
+	ErrNoStore = errors.New("no store there")
+)
+
+const (
+	// recordBatch and recordBytes bound what one fetch of the record brings.
+	recordBatch = 512
+	recordBytes = 16 << 20
+	// recordWait is how long one fetch waits for its first message.
+	recordWait = time.Second
+	// recordIdle is how long the server keeps a reader that asks for nothing; a reader that was held
+	// up for longer by whom it reads for is made again.
+	recordIdle = 30 * time.Second
+	// recordPatience is how long the server may be away until reading is given up.
+	recordPatience = 30 * time.Second
+	// doorSpread is by how much orders of one class may be stored in another order than they were
+	// received in: a large body comes in for longer than its small successor.
+	doorSpread = 2 * time.Minute
+	// recordSubjects are the orders among what RECORD holds.
+	recordSubjects = "orders.in.>"
+)
+
+// RecordRange says which recorded orders are meant. The zero value means all that are stored when
+// the reading begins.
+type RecordRange struct {
+	From  uint64    // first sequence in RECORD
+	Since time.Time // received at or after
+	Until time.Time // received before
+}
+
+// RecordSpan is what RECORD holds: sequences, and when the first and the last of them were stored.
+type RecordSpan struct {
+	First, Last     uint64
+	Messages, Bytes uint64
+	FirstAt, LastAt time.Time
+}
+
+// RecordSpan tells what the record holds now. ErrNoRecord when there is none.
+func (b *Bus) RecordSpan(ctx context.Context) (RecordSpan, error) {
+	_, s, err := b.record(ctx)
+	if err != nil {
+		return RecordSpan{}, err
+	}
+	st := s.CachedInfo().State
+	return RecordSpan{
+		First: st.FirstSeq, Last: st.LastSeq, Messages: st.Msgs, Bytes: st.Bytes, FirstAt: st.FirstTime, LastAt: st.LastTime,
+	}, nil
+}
+
+func (b *Bus) record(ctx context.Context) (*link, jetstream.Stream, error) {
+	l, err := b.links.link(lane{use: useScan})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read record: %w", err)
+	}
+	s, err := l.js.Stream(ctx, subjects.StreamRecord)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil, ErrNoRecord
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read record: %w", err)
+	}
+	return l, s, nil
+}
+
+// Record calls f with every recorded order of the range, up to now, in the order of RECORD's
+// sequence, which Delivery.Sequence and Delivery.StoredAt are of. The three classes are copied into
+// RECORD independently, so orders of different classes may come a moment out of the order in which
+// they were received. f may block for as long as it likes; the order and its body are its own. An
+// error of f ends the reading and is returned as it is.
+//
+// A server that is away is waited for, at most 30 s; nothing is skipped or told twice over it. What
+// can't be decoded is counted, logged and left out: it was not stored by a door.
+func (b *Bus) Record(ctx context.Context, r RecordRange, f func(order.Delivery) error) error {
+	rd := recordReader{bus: b, r: r, f: f, next: r.From}
+	lost := time.Time{}
+	for n := 0; ; n++ {
+		before := rd.next
+		err := rd.read(ctx)
+		switch {
+		case err == nil, rd.failed, errors.Is(err, ErrNoRecord):
+			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("read record: %w", ctx.Err())
+		}
+		if rd.next != before || lost.IsZero() {
+			n, lost = 0, time.Now()
+		}
+		if time.Since(lost) > recordPatience {
+			return fmt.Errorf("read record: %w", err)
+		}
+		pause(ctx, backoff(n, 50*time.Millisecond, time.Second))
+	}
+}
+
+// recordReader is one reading of RECORD, over as many consumers as it takes.
+type recordReader struct {
+	bus    *Bus
+	r      RecordRange
+	f      func(order.Delivery) error
+	next   uint64                          // sequence to go on from; zero: by time, or the first
+	last   map[order.Priority]uint64       // last sequence of each class when the reading began
+	past   [len(order.Priorities) + 1]bool // the class has nothing more of the range
+	failed bool                            // the error is f's, final
+	bad    int                             // messages that can't be decoded
+}
+
+// read goes on from next until the range is done. Any error but f's may be tried again.
+func (rd *recordReader) read(ctx context.Context) error {
+	l, s, err := rd.bus.record(ctx)
+	if err != nil {
+		return err
+	}
+	if err := rd.ends(ctx, s); err != nil {
+		return err
+	}
+	if rd.done() {
+		return nil
+	}
+	c, err := s.CreateConsumer(ctx, rd.consumer())
+	if err != nil {
+		return fmt.Errorf("read record: %w", err)
+	}
+	defer rd.discard(ctx, l, c)
+	for !rd.done() {
+		n, err := rd.batch(ctx, c)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			continue
+		}
+		info, err := c.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("read record: %w", err)
+		}
+		if info.NumPending == 0 {
+			return nil // the end went by age or size in the meantime
+		}
+	}
+	return nil
+}
+
+// ends finds out, once, where each class ends: what comes later is not of this reading.
+func (rd *recordReader) ends(ctx context.Context, s jetstream.Stream) error {
+	if rd.last != nil {
+		return nil
+	}
+	last := make(map[order.Priority]uint64, len(order.Priorities))
+	for _, p := range order.Priorities {
+		m, err := s.GetLastMsgForSubject(ctx, "orders.in."+p.String()+".*")
+		switch {
+		case err == nil:
+			last[p] = m.Sequence
+		case !errors.Is(err, jetstream.ErrMsgNotFound):
+			return fmt.Errorf("read record: %w", err)
+		}
+	}
+	rd.last = last
+	rd.settle(0)
+	return nil
+}
+
+// settle notes which classes end before sequence next.
+func (rd *recordReader) settle(next uint64) {
+	for _, p := range order.Priorities {
+		if rd.last[p] < max(next, rd.r.From, 1) {
+			rd.past[p] = true
+		}
+	}
+}
+
+func (rd *recordReader) done() bool {
+	for _, p := range order.Priorities {
+		if !rd.past[p] {
+			return false
+		}
+	}
+	return true
+}
+
+func (rd *recordReader) consumer() jetstream.ConsumerConfig {
+	cfg := jetstream.ConsumerConfig{
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1,
+		InactiveThreshold: recordIdle, FilterSubject: recordSubjects, DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
+	switch {
+	case rd.next > 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, rd.next
+	case !rd.r.Since.IsZero():
+		// Nothing is stored before it was received.
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &rd.r.Since
+	}
+	return cfg
+}
+
+// discard deletes the consumer; one that stays because the server is away goes by recordIdle.
+func (rd *recordReader) discard(ctx context.Context, l *link, c jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+	defer cancel()
+	_ = l.js.DeleteConsumer(ctx, subjects.StreamRecord, c.CachedInfo().Name)
+	if rd.bad > 0 {
+		rd.bus.log.LogAttrs(ctx, slog.LevelWarn, "messages in the record can't be read as orders", slog.Int("count", rd.bad))
+		rd.bad = 0
+	}
+}
+
+// batch reads what one fetch brings. A fetch has room for all that it asked for, so a slow f loses
+// nothing; see intake.
+func (rd *recordReader) batch(ctx context.Context, c jetstream.Consumer) (n int, err error) {
+	b, err := c.Fetch(recordBatch, jetstream.FetchMaxWait(recordWait), jetstream.FetchMaxBytes(recordBytes))
+	if err != nil {
+		return 0, fmt.Errorf("read record: %w", err)
+	}
+	for m := range b.Messages() {
+		n++
+		if err == nil && !rd.done() { // else only emptied: the subscription ends with the channel
+			err = rd.take(ctx, m)
+		}
+	}
+	if err != nil {
+		return n, err
+	}
+	err = b.Error()
+	for _, harmless := range []error{nats.ErrTimeout, jetstream.ErrBatchCompleted, jetstream.ErrMaxBytesExceeded, jetstream.ErrNoMessages} {
+		if errors.Is(err, harmless) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return n, fmt.Errorf("read record: %w", err)
+	}
+	return n, nil
+}
+
+// take hands one message to f if it is of the range.
+func (rd *recordReader) take(ctx context.Context, m jetstream.Msg) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return fmt.Errorf("read record: %w", err)
+	}
+	seq := meta.Sequence.Stream
+	if seq < rd.next {
+		return nil // told already
+	}
+	defer func() {
+		rd.next = seq + 1
+		rd.settle(rd.next)
+	}()
+	if subjects.IsVoid(m.Subject()) {
+		return nil
+	}
+	o, err := subjects.DecodeOrder(m.Headers(), m.Data())
+	if err != nil {
+		rd.bad++
+		return nil //nolint:nilerr // counted
+	}
+	if until := rd.r.Until; !until.IsZero() && !o.ReceivedAt.Before(until) {
+		rd.past[o.Priority] = rd.past[o.Priority] || o.ReceivedAt.Sub(until) > doorSpread
+		return nil
+	}
+	if seq > rd.last[o.Priority] || o.ReceivedAt.Before(rd.r.Since) {
+		return nil
+	}
+	d := order.Delivery{Order: o, Sequence: seq, StoredAt: meta.Timestamp, Deliveries: 1, Size: len(o.Body)}
+	if err := rd.f(d); err != nil {
+		rd.failed = true
+		return err
+	}
+	return nil
+}
+
+// OpenStore opens the store of a node that is not running, to read it: nothing of the topology is
+// compared or changed, no port is opened, and Run is not for it. The server itself does what it does
+// at every start: what is older than its stream allows goes. A store that a process runs on is
+// embedded.ErrLocked, a directory without one ErrNoStore.
+func OpenStore(ctx context.Context, dir string, log *slog.Logger) (*Bus, error) {
+	if _, err := os.Stat(filepath.Join(dir, "jetstream")); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, ErrNoStore)
+	}
+	b := newBus(ctx, Config{StoreDir: dir, Sync: SyncInterval, Replicas: 1}, subjects.Options{}, log, prometheus.NewRegistry())
+	err := func() error {
+		s, err := embedded.Start(ctx, embedded.Config{StoreDir: dir, MaxPayload: 32 << 20}, log)
+		if err != nil {
+			return fmt.Errorf("open store: %w", err)
+		}
+		b.server = s
+		b.links.url, b.links.base = s.ClientURL(), []nats.Option{s.ConnectOption()}
+		b.clock = upkeep.LocalClock()
+		_, err = b.await(ctx)
+		return err
+	}()
+	if err != nil {
+		b.Close() //nolint:contextcheck // undoing takes its time whatever became of ctx
+		return nil, err
+	}
+	return b, nil
+}
