@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"math"
 	"runtime/debug"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"millrace/egress"
 	"millrace/egress/builder"
+	"millrace/internal/bus"
 	"millrace/internal/config"
 )
 
@@ -61,22 +63,43 @@ func TestStubIsOnlyForANodeThatNobodyElseCanReach(t *testing.T) {
 }
 
 func TestReloadableKeysAreThoseOfTheDoorAndTheBuilders(t *testing.T) {
-	settings := func(listen, count, cert string) []config.Setting {
-		return []config.Setting{
-			{Key: "ingress.listen", Value: listen}, {Key: "ingress.rate_limit.count", Value: count}, {Key: "ingress.tls.cert", Value: cert},
-		}
-	}
 	require.True(t, reloadable("ingress.rate_limit.count"))
 	require.True(t, reloadable("builders"))
 	require.True(t, reloadable("builder.url"))
 	require.True(t, reloadable("log.level"))
+	require.True(t, reloadable("nats.tls.cert"))
 	for _, key := range append(pinned(), "nats.url", "orders.max_age", "log.format", "egress.in_flight", "egress.orderflow_signer") {
 		require.False(t, reloadable(key), key)
 	}
-	p := &process{inForce: settings("a", "1", "")}
-	require.True(t, p.tlsSwitched(settings("a", "1", "cert.pem")))
-	p.inForce = settings("a", "1", "old.pem")
-	require.False(t, p.tlsSwitched(settings("a", "1", "new.pem")))
+}
+
+func TestTLSGoesOnAndOffWithARestartOnly(t *testing.T) {
+	settings := func(section, file string) []config.Setting {
+		a := &app{stdout: io.Discard, stderr: io.Discard}
+		args := []string{"node"}
+		if file != "" {
+			args = append(args, "--"+section+".tls.cert="+file, "--"+section+".tls.key="+file)
+		}
+		p, err := a.parse(args)
+		require.NoError(t, err)
+		return p.effective()
+	}
+	for _, section := range []string{"ingress", "nats"} {
+		keys := []string{section + ".tls.cert", section + ".tls.key"}
+		p := &process{cfg: &Config{}, inForce: settings(section, "")}
+		applied, waiting := p.account(settings(section, "pem"))
+		require.Empty(t, applied)
+		require.Equal(t, keys, waiting)
+		require.Empty(t, config.Changed(settings(section, ""), p.inForce), "what was in force is")
+
+		p.inForce = settings(section, "old.pem")
+		applied, waiting = p.account(settings(section, "new.pem"))
+		require.Equal(t, keys, applied)
+		require.Empty(t, waiting)
+	}
+	p := &process{cfg: &Config{NATS: bus.Config{URL: "tls://bus:4222"}}, inForce: settings("nats", "old.pem")}
+	_, waiting := p.account(settings("nats", "new.pem"))
+	require.Len(t, waiting, 2, "what this process shows to a bus elsewhere")
 }
 
 func TestDeliveryRefusesToLoseItsLastBuilder(t *testing.T) {

@@ -27,7 +27,7 @@ func pinned() []string {
 func reloadable(key string) bool {
 	section, _, _ := strings.Cut(key, ".")
 	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) ||
-		slices.Contains([]string{"log.level", "orders.head_url"}, key)
+		slices.Contains([]string{"log.level", "orders.head_url", "nats.tls.cert", "nats.tls.key"}, key)
 }
 
 // watch reloads on SIGHUP and when the configuration file changes, until ctx ends. A file system
@@ -84,9 +84,9 @@ func (p *process) reload(ctx context.Context) error {
 // account notes what is in force after a reload, and returns the changed keys by whether they are.
 // Those that are not are named again at the next reload, until a restart.
 func (p *process) account(after []config.Setting) (applied, waiting []string) {
-	switched := p.tlsSwitched(after)
+	wanted := slices.Clone(after)
 	for _, key := range config.Changed(p.inForce, after) {
-		if reloadable(key) && (!switched || !strings.HasPrefix(key, "ingress.tls.")) {
+		if reloadable(key) && !p.fixed(key, wanted) {
 			applied = append(applied, key)
 			continue
 		}
@@ -98,16 +98,29 @@ func (p *process) account(after []config.Setting) (applied, waiting []string) {
 	return applied, waiting
 }
 
-// tlsSwitched reports whether TLS goes on or off, which needs a restart; other files do not.
-func (p *process) tlsSwitched(after []config.Setting) bool {
-	on := func(settings []config.Setting) bool {
-		return slices.ContainsFunc(settings, func(s config.Setting) bool { return s.Key == "ingress.tls.cert" && s.Value != "" })
+// fixed reports whether a reloadable key needs a restart this time: TLS goes on or off, which other
+// files do not, or the certificate is what this process shows to a bus elsewhere.
+func (p *process) fixed(key string, after []config.Setting) bool {
+	section, isTLS := strings.CutSuffix(strings.TrimSuffix(strings.TrimSuffix(key, "cert"), "key"), ".tls.")
+	if !isTLS {
+		return false
 	}
-	return on(p.inForce) != on(after)
+	on := func(settings []config.Setting) bool {
+		return slices.ContainsFunc(settings, func(s config.Setting) bool { return s.Key == section+".tls.cert" && s.Value != "" })
+	}
+	return on(p.inForce) != on(after) || section == "nats" && !p.cfg.NATS.Embedded()
 }
 
-// apply hands the new configuration to the parts that can take it, the one that can refuse first.
+// apply hands the new configuration to the parts that can take it, those that can refuse first.
 func (p *process) apply(cfg *Config) error {
+	if p.delivery != nil {
+		if err := p.delivery.check(cfg); err != nil {
+			return err
+		}
+	}
+	if err := p.bus.Reload(cfg.NATS); err != nil {
+		return fmt.Errorf("nats.tls: %w", err)
+	}
 	if p.delivery != nil {
 		if err := p.delivery.reload(cfg); err != nil {
 			return err
