@@ -30,6 +30,7 @@ type cli struct {
 	Config   configCmd   `cmd:"" help:"Check a configuration, or print the reference of all keys."`
 	Sign     signCmd     `cmd:"" help:"Print the signature header of a request body."`
 	Ledger   ledgerCmd   `cmd:"" help:"Read or check the terminal records through a running process's admin listener."`
+	Export   exportCmd   `cmd:"" help:"Write recorded orders and terminal records to Parquet files, through a running process's admin listener."`
 	Loadtest loadtestCmd `cmd:"" help:"Send signed orders to a running door and check what became of them."`
 	Targets  targetsCmd  `cmd:"" help:"List the targets in the streams, or remove one that nobody serves, through a running process's admin listener."`
 	Version  versionCmd  `cmd:"" help:"Print what this binary is."`

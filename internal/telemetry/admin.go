@@ -49,7 +49,9 @@ type Pages struct {
 	// Ledger serves /ledger, NATS serves what is below /nats/, Targets serves /targets, RemoveTarget
 	// serves POST /targets/remove, Reload serves POST /reload.
 	Ledger, NATS, Targets, RemoveTarget http.Handler
-	Reload                              func(context.Context) error
+	// Export serves /export.
+	Export http.Handler
+	Reload func(context.Context) error
 }
 
 // Admin is the admin listener.
@@ -87,6 +89,9 @@ func (a *Admin) Show(p Pages) {
 	}
 	if p.Ledger != nil {
 		mux.Handle("GET /ledger", token.read(p.Ledger))
+	}
+	if p.Export != nil {
+		mux.Handle("GET /export", token.read(p.Export))
 	}
 	if p.Targets != nil {
 		mux.Handle("GET /targets", token.read(p.Targets))
