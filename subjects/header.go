@@ -20,6 +20,7 @@ const (
 	HeaderSignature   = "Mr-Signature" // the sender's signature header, "Name: value"
 	HeaderBatch       = "Mr-Batch"     // index/count:digest of a batch element
 	HeaderTraceparent = "traceparent"  // W3C trace context
+	HeaderTrail       = "Mr-Trail"     // order.Trail, base64: on OK and REJECTED, for the trace index
 )
 
 const (
@@ -68,7 +69,31 @@ func EncodeOrder(o *order.Order) nats.Header {
 	set(HeaderSignature, o.Signature)
 	set(HeaderBatch, o.Batch)
 	set(HeaderTraceparent, o.Traceparent)
+	set(HeaderTrail, EncodeTrail(o))
 	return h
+}
+
+// EncodeTrail is the value of HeaderTrail for an order; empty when there is none.
+func EncodeTrail(o *order.Order) string {
+	if o.Trail == nil {
+		return ""
+	}
+	var buf [256]byte
+	b := o.Trail.AppendTo(buf[:0], o.Accept)
+	var text [344]byte
+	return string(base64.RawStdEncoding.AppendEncode(text[:0], b))
+}
+
+// DecodeTrail reads the trail of the given acceptance from a message's headers; ok is false for a
+// message without one, such as an older version's, or with one that can't be read.
+func DecodeTrail(h nats.Header, a order.AcceptID) (t order.Trail, ok bool) {
+	v := first(h, HeaderTrail)
+	b, err := base64.RawStdEncoding.DecodeString(v)
+	if v == "" || err != nil {
+		return order.Trail{}, false
+	}
+	t, err = order.DecodeTrail(b, a)
+	return t, err == nil
 }
 
 // DecodeOrder reads an order from a message's headers and body; the body is not copied.

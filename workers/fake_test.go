@@ -26,6 +26,7 @@ type store struct {
 	now      time.Time
 	ok       map[string]*order.Order // by message id: a second copy is not stored
 	records  map[order.AcceptID]ledger.Entry
+	trails   map[order.AcceptID]*order.Trail // of the records
 	refusals map[order.ID]*order.Reason
 	marks    map[order.AcceptID]int // to the life that set it
 	verdicts []order.Verdict
@@ -36,7 +37,7 @@ type store struct {
 
 func newStore() *store {
 	return &store{
-		now: testNow, ok: map[string]*order.Order{}, records: map[order.AcceptID]ledger.Entry{},
+		now: testNow, ok: map[string]*order.Order{}, records: map[order.AcceptID]ledger.Entry{}, trails: map[order.AcceptID]*order.Trail{},
 		refusals: map[order.ID]*order.Reason{}, marks: map[order.AcceptID]int{},
 	}
 }
@@ -99,15 +100,16 @@ func (b *fakeBus) PublishOK(ctx context.Context, o *order.Order) (r order.Receip
 	return r, err
 }
 
-func (b *fakeBus) RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error {
+func (b *fakeBus) RecordRejected(ctx context.Context, o *order.Order, entry []byte) error {
 	return b.effect(ctx, "record", func() {
 		es, err := ledger.Decode(entry)
-		if err != nil || len(es) != 1 || es[0].Priority != p || es[0].Accept != a {
+		if err != nil || len(es) != 1 || es[0].Priority != o.Priority || es[0].Accept != o.Accept {
 			panic("bad record")
 		}
-		if _, ok := b.records[a]; !ok {
-			b.records[a] = es[0]
+		if _, ok := b.records[o.Accept]; !ok {
+			b.records[o.Accept] = es[0]
 		}
+		b.trails[o.Accept] = o.Trail
 	})
 }
 

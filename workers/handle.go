@@ -21,6 +21,7 @@ func (w *Worker) handle(ctx context.Context, d order.Delivery, yield func()) (fu
 	defer w.metrics.inSlot.Dec()
 	now := w.ports.Clock.Now()
 	w.metrics.waited(d, now)
+	d.Order.Trail = &order.Trail{InSequence: d.Sequence, InStoredAt: d.StoredAt, Attempts: d.Deliveries}
 	switch {
 	case !d.Seen && d.Order.Expired(now):
 		return func(ctx context.Context) error { return w.expire(ctx, d.Order) }, nil

@@ -27,10 +27,10 @@ type Publisher interface {
 	PublishOK(ctx context.Context, o *order.Order) (order.Receipt, error)
 }
 
-// Recorder stores one ledger entry of an order that ended before OK. A nil error means stored; a
-// retry with the same acceptance is stored once.
+// Recorder stores the ledger entry of an order that ended before OK, with its trail. A nil error
+// means stored; a retry with the same acceptance is stored once.
 type Recorder interface {
-	RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error
+	RecordRejected(ctx context.Context, o *order.Order, entry []byte) error
 }
 
 // Refusals keeps why an order was refused, for every door to read.

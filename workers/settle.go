@@ -24,6 +24,9 @@ const (
 // approve stores a valid order in OK and tells the door.
 func (w *Worker) approve(ctx context.Context, d order.Delivery, valid *order.Order) error {
 	now := w.ports.Clock.Now()
+	if valid.Trail != nil {
+		valid.Trail.DecidedAt = now
+	}
 	if valid.Expired(now) {
 		if !d.Seen {
 			return w.expire(ctx, d.Order)
@@ -96,7 +99,7 @@ func (w *Worker) record(ctx context.Context, o *order.Order, as ledger.Outcome, 
 	e.Outcome, e.Code, e.Text, e.DoneAt = as, reason.Code, reason.Text, w.ports.Clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	err := w.ports.Recorder.RecordRejected(ctx, o.Priority, o.Accept, e.AppendTo(make([]byte, 0, ledger.EntrySize)))
+	err := w.ports.Recorder.RecordRejected(ctx, o, e.AppendTo(make([]byte, 0, ledger.EntrySize)))
 	if err != nil {
 		return fmt.Errorf("record %s of %s: %w", as, o.ID, err)
 	}

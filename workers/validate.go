@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"millrace/internal/jsonrpc"
 	"millrace/internal/order"
 )
@@ -28,7 +30,9 @@ func (w *Worker) validate(ctx context.Context, o *order.Order, check checkFunc, 
 		if i > 0 {
 			between()
 		}
-		if err := check(raw, sub.Kind); err != nil {
+		hash, err := check(raw, sub.Kind)
+		mark(o.Trail, sub, raw, hash, err)
+		if err != nil {
 			return nil, inTx(err, sub, i)
 		}
 	}
@@ -42,6 +46,20 @@ func (w *Worker) validate(ctx context.Context, o *order.Order, check checkFunc, 
 	valid := *o
 	valid.Body = body
 	return &valid, nil
+}
+
+// mark names a bundle's transaction on the order's trail, the one that is refused as well.
+func mark(t *order.Trail, sub *order.Submission, raw []byte, hash common.Hash, refused error) {
+	if t == nil || sub.Kind == order.KindTransaction {
+		return
+	}
+	if t.Marks == nil {
+		t.Marks = make([]byte, 0, len(sub.Txs)*order.MarkSize)
+	}
+	if refused != nil {
+		hash = order.TransactionHash(raw)
+	}
+	t.Mark(hash)
 }
 
 // decode reads the stored request, which is a single one: of a batch only the element is stored.

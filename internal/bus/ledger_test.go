@@ -105,7 +105,7 @@ func TestLedgerReportsBothStreams(t *testing.T) {
 	l := b.Done("x")
 	tail(t, l, time.Now())
 	require.NoError(t, l.Append(t.Context(), []byte("done")))
-	require.NoError(t, b.RecordRejected(t.Context(), order.PriorityLow, order.NewAcceptID(time.Now()), []byte("rejected")))
+	require.NoError(t, b.RecordRejected(t.Context(), &order.Order{Priority: order.PriorityLow, Accept: order.NewAcceptID(time.Now())}, []byte("rejected")))
 	var got []string
 	require.NoError(t, b.Ledger(t.Context(), time.Now().Add(-time.Minute), func(subject string, batch []byte, stored time.Time) error {
 		require.WithinDuration(t, time.Now(), stored, soon)

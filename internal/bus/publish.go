@@ -64,17 +64,20 @@ func (b *Bus) PublishOK(ctx context.Context, o *order.Order) (order.Receipt, err
 	return b.insist(ctx, l, stageOK, o.Priority, message(subject, subjects.OKMsgID(o), o))
 }
 
-// RecordRejected stores the terminal record of an order that ended before OK. It tries until ctx
-// ends; a repeat of the same acceptance is stored once.
-func (b *Bus) RecordRejected(ctx context.Context, p order.Priority, a order.AcceptID, entry []byte) error {
+// RecordRejected stores the terminal record of an order that ended before OK, and its trail. It
+// tries until ctx ends; a repeat of the same acceptance is stored once.
+func (b *Bus) RecordRejected(ctx context.Context, o *order.Order, entry []byte) error {
 	l, err := b.links.link(lane{use: useLedger})
 	if err != nil {
-		return fmt.Errorf("record %s: %w: %w", a, order.ErrUnavailable, err)
+		return fmt.Errorf("record %s: %w: %w", o.Accept, order.ErrUnavailable, err)
 	}
-	msg := &nats.Msg{Subject: subjects.Rejected(p), Data: entry, Header: nats.Header{
-		jetstream.MsgIDHeader: {subjects.RejectedMsgID(a)},
+	msg := &nats.Msg{Subject: subjects.Rejected(o.Priority), Data: entry, Header: nats.Header{
+		jetstream.MsgIDHeader: {subjects.RejectedMsgID(o.Accept)},
 	}}
-	_, err = b.insist(ctx, l, stageRejected, p, msg)
+	if t := subjects.EncodeTrail(o); t != "" {
+		msg.Header[subjects.HeaderTrail] = []string{t}
+	}
+	_, err = b.insist(ctx, l, stageRejected, o.Priority, msg)
 	return err
 }
 

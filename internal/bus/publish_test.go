@@ -158,9 +158,9 @@ func TestOrderThatIsTooLargeIsNeitherFullNorUnavailable(t *testing.T) {
 func TestRecordRejectedIsStoredOncePerAcceptance(t *testing.T) {
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
-	a := order.NewAcceptID(time.Now())
+	o := &order.Order{Priority: order.PriorityLow, Accept: order.NewAcceptID(time.Now())}
 	for range 3 {
-		require.NoError(t, b.RecordRejected(t.Context(), order.PriorityLow, a, []byte("entry")))
+		require.NoError(t, b.RecordRejected(t.Context(), o, []byte("entry")))
 	}
 	st, err := js.Stream(t.Context(), subjects.StreamRejected)
 	require.NoError(t, err)

@@ -50,6 +50,9 @@ type Order struct {
 	Batch string
 	// Traceparent is the W3C trace context of the request, if any.
 	Traceparent string
+	// Trail is what validation leaves for the trace index; nil before, and in what is read back: only
+	// the index looks at it.
+	Trail *Trail
 
 	// Body is the JSON-RPC request: on IN the sender's own bytes, on OK the builder-ready form.
 	Body []byte
