@@ -15,6 +15,8 @@ const (
 	// idleLimit is when a connection is opened anew instead of used: servers of this trade close
 	// idle connections after 30 s.
 	idleLimit = 25 * time.Second
+	// unusedLimit is the same for one that was opened ahead: its first request is waited for less.
+	unusedLimit = 2 * time.Second
 	// maxAnswer bounds what is read of an answer, bytes.
 	maxAnswer = 64 << 10
 )
@@ -29,7 +31,15 @@ type conn struct {
 	nc   net.Conn
 	br   *bufio.Reader
 	used time.Time
+	idle time.Duration // how long it may have been idle
 	head []byte
+}
+
+// open dials ahead of the first order. An error is left to the order, which dials again.
+func (c *conn) open(ctx context.Context) {
+	if c.nc == nil && c.dial(ctx) == nil {
+		c.used, c.idle = time.Now(), unusedLimit
+	}
 }
 
 // exchange is one answer.
@@ -41,7 +51,7 @@ type exchange struct {
 
 // do sends o and reads the answer; wrote says that the door may have got the whole request.
 func (c *conn) do(ctx context.Context, o *Order) (x exchange, wrote bool, err error) {
-	if c.nc != nil && time.Since(c.used) > idleLimit {
+	if c.nc != nil && time.Since(c.used) > c.idle {
 		c.close()
 	}
 	if c.nc == nil {
@@ -53,7 +63,7 @@ func (c *conn) do(ctx context.Context, o *Order) (x exchange, wrote bool, err er
 	if err != nil {
 		c.close()
 	}
-	c.used = time.Now()
+	c.used, c.idle = time.Now(), idleLimit
 	return x, wrote, err
 }
 

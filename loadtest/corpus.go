@@ -28,6 +28,7 @@ const (
 // CorpusConfig says which orders a corpus consists of. The zero value of a field means its default.
 type CorpusConfig struct {
 	Seed        uint64  // everything follows from it
+	Run         uint64  // goes into the tags, default Seed
 	Flow        uint16  // goes into the tags; flows of one run differ in it
 	ChainID     uint64  // default 1
 	Mix         Mix     // default DefaultMix
@@ -52,11 +53,17 @@ func (c CorpusConfig) withDefaults() CorpusConfig {
 	}
 	def(&c.Signers, 64)
 	def(&c.Senders, 256)
+	if c.Window == 0 && c.Size > 0 {
+		c.Window = min(max(feedBytes/c.Size, 32), 2000) // its transactions are remembered
+	}
 	def(&c.Window, 2000)
 	def(&c.Keys, 32)
 	def(&c.HeavyTxs, 100)
 	if c.ChainID == 0 {
 		c.ChainID = 1
+	}
+	if c.Run == 0 {
+		c.Run = c.Seed
 	}
 	if c.Mix == nil {
 		c.Mix = DefaultMix()
@@ -117,7 +124,7 @@ func NewCorpus(cfg CorpusConfig) (*Corpus, error) {
 		return nil, err
 	}
 	return &Corpus{
-		cfg: cfg, run: cfg.Seed, signers: signers[cfg.FirstSigner:], forge: forge,
+		cfg: cfg, run: cfg.Run, signers: signers[cfg.FirstSigner:], forge: forge,
 		wrong: types.LatestSignerForChainID(new(big.Int).SetUint64(cfg.ChainID + 31336)),
 	}, nil
 }

@@ -13,6 +13,8 @@ const (
 	feedBatch = 16
 	// feedDepth bounds what is made ahead, in batches: about 7 MB at the published sizes.
 	feedDepth = 64
+	// feedBytes bounds it where all orders have a fixed size.
+	feedBytes = 64 << 20
 )
 
 // Feed hands out the orders of a corpus in sequence, made ahead on several goroutines. It holds at
@@ -37,7 +39,11 @@ type batch struct {
 
 // NewFeed returns a feed of limit orders (zero: without end) starting at order first.
 func NewFeed(c *Corpus, first, limit uint64) *Feed {
-	return &Feed{corpus: c, first: first, limit: limit, makers: max(1, runtime.GOMAXPROCS(0)), batches: make(chan chan batch, feedDepth)}
+	depth := feedDepth
+	if size := c.cfg.Size; size > 0 {
+		depth = min(max(feedBytes/(size*feedBatch), 1), feedDepth)
+	}
+	return &Feed{corpus: c, first: first, limit: limit, makers: max(1, runtime.GOMAXPROCS(0)), batches: make(chan chan batch, depth)}
 }
 
 // Preload makes the first n orders now and keeps them, so that making them costs nothing during

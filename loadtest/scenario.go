@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -29,6 +30,9 @@ type Scenario struct {
 // settlePoll is how often the ledger is asked whether everything has ended.
 const settlePoll = 250 * time.Millisecond
 
+// usageTail is how long after the last event the processes' cost still counts as the run's.
+const usageTail = 250 * time.Millisecond
+
 // Run sends all flows, waits until the accepted orders have ended, and reports. The error says that
 // the run could not be made; broken promises are in the report.
 func Run(ctx context.Context, s Scenario) (*Report, error) {
@@ -40,39 +44,117 @@ func Run(ctx context.Context, s Scenario) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := ReadUsage(s.PIDs)
-	if err != nil {
-		return nil, err
-	}
-	started := time.Now()
-	defer s.note(journal, started, noteEvery)()
-	g, gctx := errgroup.WithContext(ctx)
-	for _, sender := range senders {
-		g.Go(func() error { return sender.Run(gctx) })
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	elapsed := time.Since(started)
-	var v *Verification
-	var receipts []Receipt
-	if s.Sink != nil {
-		t := Trial{Journal: journal, Sink: s.Sink, Admin: s.Admin, Since: started, Expect: s.Expect}
-		if v, receipts, err = t.Settle(ctx, s.Settle); err != nil {
+	var stages map[stageKey]bucketed
+	if s.Admin != "" {
+		if stages, err = scrapeStages(ctx, s.Admin); err != nil {
 			return nil, err
 		}
 	}
-	after, err := ReadUsage(s.PIDs)
-	if err != nil {
+	m := &measured{scenario: s, journal: journal, senders: senders, sampler: &sampler{pids: s.PIDs}}
+	if err := m.run(ctx); err != nil {
 		return nil, err
 	}
-	rep := Summarize(s.names(), journal.Results(), receipts)
-	rep.Started, rep.Elapsed, rep.Check = started, elapsed, v
-	rep.CPU, rep.PeakRSS = after.CPU-before.CPU, after.PeakRSS
-	if n := journal.Count(AnswerAccepted); n > 0 {
-		rep.PerOrder = rep.CPU / time.Duration(n)
+	rep := m.report()
+	if s.Admin != "" {
+		after, err := scrapeStages(ctx, s.Admin)
+		if err != nil {
+			return nil, err
+		}
+		rep.Stages = stagesBetween(stages, after)
 	}
 	return rep, nil
+}
+
+// measured is one run and what was seen of it.
+type measured struct {
+	scenario Scenario
+	journal  *Journal
+	senders  []*Sender
+	sampler  *sampler
+
+	started  time.Time
+	elapsed  time.Duration // of the sending
+	receipts []Receipt
+	verdict  *Verification
+}
+
+// run sends, settles, and watches meanwhile.
+func (m *measured) run(ctx context.Context) error {
+	if err := m.sampler.take(); err != nil {
+		return err
+	}
+	m.started = time.Now()
+	defer m.scenario.note(m.journal, m.started, noteEvery)()
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	w, watch := errgroup.WithContext(watch)
+	w.Go(func() error { return m.sampler.run(watch) })
+	g, gctx := errgroup.WithContext(watch)
+	for _, sender := range m.senders {
+		g.Go(func() error { return sender.Run(gctx) })
+	}
+	err := g.Wait()
+	m.elapsed = time.Since(m.started)
+	if err == nil {
+		err = m.settle(ctx)
+	}
+	stop()
+	if err := errors.Join(err, w.Wait()); err != nil {
+		return err
+	}
+	return m.sampler.take()
+}
+
+func (m *measured) settle(ctx context.Context) (err error) {
+	s := m.scenario
+	if s.Sink == nil {
+		return ctx.Err()
+	}
+	t := Trial{Journal: m.journal, Sink: s.Sink, Admin: s.Admin, Since: m.started, Expect: s.Expect}
+	m.verdict, m.receipts, err = t.Settle(ctx, s.Settle)
+	return err
+}
+
+// report puts together what was seen.
+func (m *measured) report() *Report {
+	results := m.journal.Results()
+	seen := firstReceipts(m.receipts)
+	rep := summarizeAll(m.scenario.names(), results, seen)
+	rep.Schema, rep.Setup = SchemaRun, m.scenario.setup()
+	rep.Started, rep.Elapsed, rep.Check = m.started, m.elapsed, m.verdict
+	rep.Series = newSeries(results, seen, m.started, m.elapsed)
+	end := m.started.Add(m.elapsed)
+	delivered := 0
+	for i := range results {
+		if at, ok := seen[results[i].Tag]; ok {
+			delivered++
+			end = later(end, at)
+		}
+	}
+	before, after := m.sampler.first(), m.sampler.until(end.Add(usageTail))
+	rep.Usage = m.sampler.series(after.at)
+	rep.CPU, rep.PeakRSS = max(after.watch.CPU-before.watch.CPU, 0), after.watch.PeakRSS
+	rep.PerOrder = per(rep.CPU, m.journal.Count(AnswerAccepted))
+	rep.PerDelivered = per(rep.CPU, delivered)
+	g := &rep.Generator
+	g.CPU = after.own.CPU - before.own.CPU
+	g.PerOrder = per(g.CPU, len(results))
+	g.Cores = g.CPU.Seconds() / after.at.Sub(before.at).Seconds()
+	for _, s := range m.senders {
+		st := s.Starved()
+		g.Starved.Orders += st.Orders
+		g.Starved.Shift += st.Shift
+	}
+	g.judge(m.scenario.Flows, rep)
+	return rep
+}
+
+// per is a cost divided by a number of orders; zero without any.
+func per(cost time.Duration, orders int) time.Duration {
+	if orders == 0 {
+		return 0
+	}
+	return cost / time.Duration(orders)
 }
 
 func prepare(ctx context.Context, s Scenario, j *Journal) ([]*Sender, error) {

@@ -84,12 +84,13 @@ func TestRunNeedsAFlowAndAReadableLedger(t *testing.T) {
 func TestCommandIsSinkAndSenderInOne(t *testing.T) {
 	sink, url := startSink(t)
 	d := newFakeDoor(t, url)
-	c := Command{URL: []string{d.door.URL}, Duration: 50 * time.Millisecond, Rate: 200, Connections: 4, Sink: true, SinkListen: "127.0.0.1:0", JSON: true}
+	load := Load{Duration: 50 * time.Millisecond, Rate: 200, Connections: 4}
+	c := Command{Load: load, URL: []string{d.door.URL}, Sink: true, SinkListen: "127.0.0.1:0", Output: Output{JSON: true}}
 	// The door delivers to another sink, so the command's own must miss everything.
 	sinkless := c
 	var out bytes.Buffer
 	ctx := t.Context()
-	require.NoError(t, (&Command{URL: c.URL, Duration: c.Duration, Rate: 200, Connections: 4, SinkListen: "127.0.0.1:0"}).Run(ctx, &out))
+	require.NoError(t, (&Command{Load: load, URL: c.URL, SinkListen: "127.0.0.1:0"}).Run(ctx, &out))
 	require.Contains(t, out.String(), "load")
 	require.NotEmpty(t, sink.Receipts())
 	require.ErrorIs(t, runShort(t, &sinkless, &out), ErrViolations)

@@ -15,8 +15,12 @@ import (
 // starveFloor is from when on a wait for an order counts as the feed's: less is a lock.
 const starveFloor = 200 * time.Microsecond
 
+// dialsAtOnce bounds how many connections are opened at a time before the start.
+const dialsAtOnce = 64
+
 // exchanger is one connection to a door.
 type exchanger interface {
+	open(ctx context.Context)
 	do(ctx context.Context, o *Order) (x exchange, wrote bool, err error)
 	close()
 }
@@ -106,10 +110,20 @@ func (s *Sender) Run(ctx context.Context) error {
 }
 
 func (s *Sender) send(ctx, gctx context.Context) error {
-	s.begin(time.Now())
-	var conns errgroup.Group
-	for i := range s.flow.Connections {
+	all := make([]exchanger, s.flow.Connections)
+	var dials, conns errgroup.Group
+	dials.SetLimit(dialsAtOnce)
+	for i := range all {
 		c := s.dial(s.targets[i%len(s.targets)])
+		all[i] = c
+		dials.Go(func() error {
+			c.open(ctx)
+			return nil
+		})
+	}
+	_ = dials.Wait() // what didn't open is tried again with an order
+	s.begin(time.Now())
+	for _, c := range all {
 		conns.Go(func() error {
 			defer c.close()
 			return s.loop(ctx, gctx, c)

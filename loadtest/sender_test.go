@@ -18,7 +18,8 @@ func (c *fakeConn) do(ctx context.Context, _ *Order) (exchange, bool, error) {
 	return exchange{status: 200, body: []byte(`{"result":null}`)}, true, nil
 }
 
-func (*fakeConn) close() {}
+func (*fakeConn) open(context.Context) {}
+func (*fakeConn) close()               {}
 
 // bubble runs a flow of 10 ms spacing inside a synctest bubble: the door takes a while, and the
 // generator's timers are late by oversleep.

@@ -2,6 +2,7 @@ package loadtest
 
 import (
 	"fmt"
+	"strings"
 
 	"millrace/internal/order"
 )
@@ -106,6 +107,22 @@ func DefaultMix() Mix {
 
 // Only is a mix of one shape.
 func Only(s Shape) Mix { return Mix{{s, 1}} }
+
+// String is the mix in reports, with shares in percent.
+func (m Mix) String() string {
+	sum := 0
+	for _, w := range m {
+		sum += w.Weight
+	}
+	var b strings.Builder
+	for i, w := range m {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s %.3g %%", w.Shape, 100*float64(w.Weight)/float64(max(sum, 1)))
+	}
+	return b.String()
+}
 
 func (m Mix) validate() error {
 	sum := 0

@@ -14,7 +14,7 @@ import (
 )
 
 func TestLoadTestHasNoConfigurationKeys(t *testing.T) {
-	o := call(t, "", nil, "loadtest", "--help")
+	o := call(t, "", nil, "loadtest", "run", "--help")
 	require.Contains(t, o.out, "--sink_listen")
 	for _, foreign := range []string{"--config", "--nats.", "--ingress.", "--log."} {
 		require.NotContains(t, o.out, foreign)
