@@ -32,6 +32,7 @@ type cli struct {
 	Ledger   ledgerCmd   `cmd:"" help:"Read or check the terminal records through a running process's admin listener."`
 	Export   exportCmd   `cmd:"" help:"Write recorded orders and terminal records to Parquet files, through a running process's admin listener."`
 	Loadtest loadtestCmd `cmd:"" help:"Send signed orders to a running door and check what became of them."`
+	Replay   replayCmd   `cmd:"" help:"Send what was recorded again."`
 	Targets  targetsCmd  `cmd:"" help:"List the targets in the streams, or remove one that nobody serves, through a running process's admin listener."`
 	Version  versionCmd  `cmd:"" help:"Print what this binary is."`
 }
@@ -120,6 +121,7 @@ func hideForeignKeys(app *kong.Node) {
 		"egress":  {"egress", "nats", "orders", "builder", "builders"},
 		"bus":     {"nats", "streams", "record", "orders"},
 		"streams": {"nats", "streams", "record", "orders"},
+		"replay":  {"nats", "orders"},
 	}
 	always := []string{"admin", "log", "runtime", "node"}
 	for _, cmd := range app.Children {

@@ -44,6 +44,7 @@ var allowed = []row{
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
 	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry"}},
+	{"egress/replay", []string{"internal/order", "internal/jsonrpc"}},
 	{"loadtest", []string{"internal/order", "internal/jsonrpc"}},
 	{"cmd/millrace/...", []string{"..."}},
 }

@@ -47,8 +47,8 @@ type Check struct {
 type Pages struct {
 	Checks []Check
 	// Ledger serves /ledger, NATS serves what is below /nats/, Targets serves /targets, RemoveTarget
-	// serves POST /targets/remove, Reload serves POST /reload.
-	Ledger, NATS, Targets, RemoveTarget http.Handler
+	// serves POST /targets/remove, Record serves /record, Reload serves POST /reload.
+	Ledger, NATS, Targets, RemoveTarget, Record http.Handler
 	// Export serves /export.
 	Export http.Handler
 	Reload func(context.Context) error
@@ -98,6 +98,9 @@ func (a *Admin) Show(p Pages) {
 	}
 	if p.RemoveTarget != nil {
 		mux.Handle("POST /targets/remove", token.write(p.RemoveTarget))
+	}
+	if p.Record != nil { // what senders sent, before it was public: not for every user of this machine
+		mux.Handle("GET /record", token.write(p.Record))
 	}
 	if p.NATS != nil {
 		mux.Handle("GET /nats/", token.read(http.StripPrefix("/nats", p.NATS)))
