@@ -32,6 +32,7 @@ var allowed = []row{
 	{"internal/config", nil},
 	{"internal/archtest", nil},
 	{"internal/ledger", []string{"internal/order"}},
+	{"internal/ledger/index", []string{"internal/ledger", "internal/order"}},
 	{"internal/ledger/export", []string{"internal/ledger", "internal/order", "internal/jsonrpc"}},
 	{"internal/signers", []string{"internal/order"}},
 	{"subjects", []string{"internal/order"}},
@@ -56,6 +57,7 @@ var walls = []struct {
 }{
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
 	{"github.com/labstack/echo", []string{"ingress"}},
+	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }
 
