@@ -45,9 +45,12 @@ func (b *bundles) rows(m *Message, w *writer) (skip, error) {
 	if !ok {
 		return skipUndecodable, nil
 	}
-	t, err := readTerms(s.Params)
-	if err != nil {
-		return skipUndecodable, nil //nolint:nilerr // counted
+	var t terms
+	if o.Method == order.MethodSendBundle { // the members of the other mean nothing but whose it is
+		var err error
+		if t, err = readTerms(s.Params); err != nil {
+			return skipUndecodable, nil //nolint:nilerr // counted
+		}
 	}
 	txs, err := b.senders.transactions(s.Txs)
 	if err != nil {

@@ -105,7 +105,7 @@ func (e *Exporter) tell(sum *Summary, f func(*Summary)) {
 func (e *Exporter) Report() *Report {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	r := &Report{Absent: slices.Clone(e.absent), Behind: e.behind}
+	r := &Report{Absent: append([]string{}, e.absent...), Behind: e.behind}
 	if !e.began.IsZero() {
 		r.Took = time.Since(e.began)
 	}

@@ -49,6 +49,7 @@ func (s *sink) load() error {
 	}
 	if s.newest = newest; newest != nil {
 		s.first, s.last, s.stream = newest.last+1, newest.last, newest.stream
+		s.tell(s.sum, func(sum *Summary) { sum.Position = s.last })
 	}
 	return nil
 }

@@ -38,8 +38,7 @@ func (c *senders) of(tx *types.Transaction) (common.Address, error) {
 	from, ok := c.old[h]
 	if !ok {
 		var err error
-		// Of whatever chain: the record has what came in, valid or not.
-		if from, err = types.Sender(types.LatestSignerForChainID(tx.ChainId()), tx); err != nil {
+		if from, err = types.Sender(signerOf(tx), tx); err != nil {
 			return from, err
 		}
 	}
@@ -48,6 +47,14 @@ func (c *senders) of(tx *types.Transaction) (common.Address, error) {
 	}
 	c.young[h] = from
 	return from, nil
+}
+
+// signerOf recovers tx whatever its chain is: the record has what came in, valid or not.
+func signerOf(tx *types.Transaction) types.Signer {
+	if id := tx.ChainId(); id.Sign() > 0 {
+		return types.LatestSignerForChainID(id)
+	}
+	return types.HomesteadSigner{} // refuses all but legacy transactions without a chain
 }
 
 // transactions decodes the network-encoded transactions of a bundle.
