@@ -75,6 +75,9 @@ type Config struct {
 	Listen        string `name:"listen" help:"Address for orders." default:"127.0.0.1:8080" env:"MILLRACE_INGRESS_LISTEN,USER_LISTEN_ADDR"`
 	BuilderListen string `name:"builder_listen" help:"Address for statistics posted by the builder; empty is off." env:"MILLRACE_INGRESS_BUILDER_LISTEN,BUILDER_LISTEN_ADDR"`
 
+	ReplayListen    string `name:"replay_listen" help:"Address for marked replays: orders sent there with the replay credential are checked, answered and recorded apart from live ones and go to no builder; empty is off."`
+	ReplayTokenFile string `name:"replay_token_file" help:"File with the replay credential; made in the data directory when not set."`
+
 	MaxBody     int64         `name:"max_body" help:"Largest request body, before and after decompression." default:"10MiB" type:"bytes"`
 	MaxBatch    int           `name:"max_batch" help:"Most calls in one JSON-RPC batch." default:"32"`
 	Gzip        bool          `name:"gzip" help:"Accept gzip bodies; the signature covers the plain body." default:"true" negatable:""`
@@ -95,7 +98,7 @@ type Config struct {
 	GateQueue      int           `name:"gate_queue" help:"Requests that may wait for a CPU; the least known sender is refused first." default:"1024"`
 	GateWait       time.Duration `name:"gate_wait" help:"Longest wait for a CPU." default:"1s"`
 	CPUSlots       int           `name:"cpu_slots" help:"Requests verified at once; 0 is one per CPU."`
-	BulkSlots      int           `name:"bulk_slots" help:"Requests of unknown senders, and of those who mostly send low orders, handled at once; fewer while the CPUs are busy." default:"64"`
+	BulkSlots      int           `name:"bulk_slots" help:"Requests of unknown senders handled at once, and as many of those who mostly send low orders; fewer while the CPUs are busy, the low ones first." default:"64"`
 	RefusalDelay   time.Duration `name:"refusal_delay" help:"How long a request that is refused for want of capacity waits for its answer, so that asking again costs its sender; 0 answers at once." default:"1s"`
 	MaxEntities    int           `name:"max_entities" help:"Signers whose activity is remembered." default:"32768"`
 	PublishTimeout time.Duration `name:"publish_timeout" help:"Longest wait for the store." default:"5s"`
@@ -103,6 +106,8 @@ type Config struct {
 	DrainTimeout   time.Duration `name:"drain_timeout" help:"Longest wait for requests in flight at shutdown." default:"10s"`
 
 	Orders Orders `kong:"-"`
+	// Credential makes this a door for marked replays, see ForReplays; empty: one for live orders.
+	Credential string `kong:"-"`
 }
 
 // DefaultConfig is the configuration that the flag defaults describe.
@@ -128,6 +133,7 @@ func (c *Config) Validate() error {
 	faults := []error{
 		address("listen", c.Listen),
 		optionalAddress("builder_listen", c.BuilderListen),
+		optionalAddress("replay_listen", c.ReplayListen),
 		proxies,
 		atLeast("max_body", c.MaxBody, 1<<10),
 		atLeast("inflight_bytes", c.InflightBytes, 4*c.MaxBody),

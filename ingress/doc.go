@@ -30,6 +30,7 @@
 //	entity or source address over its rate   -32603  Rate limited         429   null or echoed
 //	class shed, CPU or body bytes exhausted  -32603  Overloaded           503   null or echoed
 //	store full, door closed by disk guard    -32603  Disk full            503   null or echoed
+//	replay mark refused (ForReplays)         -32603  Invalid replay credential  403  null
 //	store does not answer, anything else     -32603  Internal error       503   echoed
 //	body too slow                            -32603  Request timeout      408   null
 //	body above ingress.max_body              plain text                   413

@@ -39,10 +39,10 @@ type request struct {
 	signer      common.Address
 	entity      *entity
 
-	placed bool // has a place at the gate
-	batch  bool
-	calls  []call
-	out    []byte
+	lot   int // of the place at the gate that it has; lotGood: none
+	batch bool
+	calls []call
+	out   []byte
 }
 
 // serve answers one POST of orders.
@@ -86,9 +86,9 @@ func (s *Server) end(q *request) {
 
 // vacate gives up q's place at the gate, if it has one.
 func (s *Server) vacate(q *request) {
-	if q.placed {
-		q.placed = false
-		s.gate.vacate()
+	if q.lot != lotGood {
+		s.gate.vacate(q.lot)
+		q.lot = lotGood
 	}
 }
 
@@ -203,9 +203,11 @@ func (s *Server) admit(ctx context.Context, q *request) error {
 		return deny(deniedShed, "low orders are refused while workers are behind")
 	}
 	r := rankOf(st, q.body.data)
-	err := s.gate.enter(ctx, r, q.policy.GateWait)
-	q.placed = err == nil && r.bulk()
-	return err
+	if err := s.gate.enter(ctx, r, q.policy.GateWait); err != nil {
+		return err
+	}
+	q.lot = r.lot()
+	return nil
 }
 
 // authenticate recovers the signer and charges its rate.

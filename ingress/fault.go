@@ -29,6 +29,7 @@ const (
 	deniedTooLarge
 	deniedFull
 	deniedClosed
+	deniedMark
 	deniedUnavailable
 	deniedInternal
 )
@@ -38,7 +39,7 @@ func denials() [deniedInternal + 1]string {
 	return [...]string{
 		"", "parse", "invalid_request", "signature", "unknown_method", "params", "rate_limited",
 		"ip_budget", "ip_bytes", "shed", "cpu", "byte_budget", "slow_body", "body_too_large",
-		"full", "door_closed", "unavailable", "internal",
+		"full", "door_closed", "replay_mark", "unavailable", "internal",
 	}
 }
 
@@ -131,6 +132,8 @@ func deniedFault(e *deniedError) fault {
 		f.rpc.Message, f.status = "Request timeout", http.StatusRequestTimeout
 	case deniedTooLarge:
 		f.rpc.Message, f.status = "length limit exceeded", http.StatusRequestEntityTooLarge
+	case deniedMark:
+		f.rpc.Message, f.status = "Invalid replay credential", http.StatusForbidden
 	case deniedUnavailable, deniedInternal:
 		f.rpc.Message, f.status, f.retry = "Internal error", http.StatusServiceUnavailable, retryAfter
 	}

@@ -3,6 +3,7 @@ package ingress
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,47 +20,83 @@ type rank uint64
 // deadline.
 //
 // A slot is given back when the CPU's work is done. A request that is not of the best class also takes a
-// place, which it keeps until it is answered: however many such requests come, what they make
-// anybody else wait for anywhere in this process is bounded by the number of places.
+// place of its lot, which it keeps until it is answered: however many such requests come, what they make
+// anybody else wait for anywhere in this process is bounded by the number of places. Unknown senders
+// have other places than low ones, which are often answered late.
 type gate struct {
 	limit int
 
-	mu     sync.Mutex
-	free   int // slots
+	mu   sync.Mutex
+	free int // slots
+	lots [lots]lot
+	turn uint64 // grants so far
+	next uint64 // arrival number
+}
+
+// The lots, the more urgent first.
+const (
+	lotGood    = iota // needs no place
+	lotUnknown        // never seen
+	lotLow            // mostly low orders, or a bad score
+
+	lots
+)
+
+// lot is one kind of requests at the gate.
+type lot struct {
+	queue  waitlist
 	places int // free ones; below zero while more are taken than there should be
 	size   int // of places
-	queue  waitlist
-	turn   uint64 // grants so far
-	next   uint64 // arrival number
 }
 
 // candidate waits at the gate; granted gets true for a slot, false for a refusal.
 type candidate struct {
 	rank    rank
 	arrival uint64
-	index   int // in the heap; -1: decided
+	index   int // in its lot's heap; -1: decided
 	granted chan bool
 }
 
+// newGate returns a gate with so many places for each lot that needs them.
 func newGate(slots, limit, places int) *gate {
-	return &gate{free: slots, limit: limit, places: places, size: places, queue: make(waitlist, 0, limit)}
+	g := &gate{free: slots, limit: limit}
+	for i := range g.lots {
+		g.lots[i] = lot{queue: make(waitlist, 0, limit), places: places, size: places}
+	}
+	return g
 }
 
-// bulk reports whether a request of this rank needs a place.
-func (r rank) bulk() bool { return r>>rankClass != rankGood }
+// lot is where requests of this rank belong.
+func (r rank) lot() int {
+	switch r >> rankClass {
+	case rankGood:
+		return lotGood
+	case rankUnknown:
+		return lotUnknown
+	default:
+		return lotLow
+	}
+}
 
 // waiting is the number of requests that wait.
 func (g *gate) waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.queue)
+	return g.queued()
 }
 
-// sized is the number of places, free or taken.
-func (g *gate) sized() int {
+func (g *gate) queued() (n int) {
+	for i := range g.lots {
+		n += len(g.lots[i].queue)
+	}
+	return n
+}
+
+// sized is the number of a lot's places, free or taken.
+func (g *gate) sized(lot int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.size
+	return g.lots[lot].size
 }
 
 // enter waits for a slot, at most wait long. Any error means that the slot was not given.
@@ -89,52 +126,87 @@ func (g *gate) enter(ctx context.Context, r rank, wait time.Duration) error {
 func (g *gate) enqueue(r rank) *candidate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 && g.allows(r) {
-		g.take(r)
+	l := &g.lots[r.lot()]
+	if len(l.queue) == 0 && g.allows(r.lot()) {
+		g.take(r.lot())
 		return nil
 	}
 	g.next++
 	c := &candidate{rank: r, arrival: g.next, granted: make(chan bool, 1)}
-	heap.Push(&g.queue, c)
+	heap.Push(&l.queue, c)
 	g.grant()
-	if len(g.queue) > g.limit {
-		worst := g.queue.worst()
-		heap.Remove(&g.queue, worst.index)
-		worst.granted <- false
+	if g.queued() > g.limit {
+		g.refuseWorst()
 	}
 	return c
 }
 
-func (g *gate) allows(r rank) bool { return g.free > 0 && (g.places > 0 || !r.bulk()) }
-
-func (g *gate) take(r rank) {
-	g.free--
-	if r.bulk() {
-		g.places--
+// refuseWorst refuses the last one of the least urgent lot that has any.
+func (g *gate) refuseWorst() {
+	for i := range slices.Backward(g.lots[:]) {
+		if q := &g.lots[i].queue; len(*q) > 0 {
+			worst := q.worst()
+			heap.Remove(q, worst.index)
+			worst.granted <- false
+			return
+		}
 	}
 }
 
-// grant lets in whom it can. The best candidate is the last one to need a place, so when it can't
-// go nobody can.
+func (g *gate) allows(lot int) bool {
+	return g.free > 0 && (lot == lotGood || g.lots[lot].places > 0)
+}
+
+func (g *gate) take(lot int) {
+	g.free--
+	if lot != lotGood {
+		g.lots[lot].places--
+	}
+}
+
+// grant lets in whom it can, the best first; every fairShare-th turn the one who waits longest.
 func (g *gate) grant() {
-	for len(g.queue) > 0 && g.allows(g.queue[0].rank) {
-		index := 0
-		if g.turn++; g.turn%fairShare == 0 {
-			if oldest := g.queue.oldest(); g.allows(oldest.rank) {
-				index = oldest.index
-			}
+	for {
+		c := g.best()
+		if c == nil {
+			return
 		}
-		c, _ := heap.Remove(&g.queue, index).(*candidate)
-		g.take(c.rank)
+		if g.turn++; g.turn%fairShare == 0 {
+			c = g.oldest()
+		}
+		heap.Remove(&g.lots[c.rank.lot()].queue, c.index)
+		g.take(c.rank.lot())
 		c.granted <- true
 	}
+}
+
+// best is the first of those who can be let in, nil when nobody can.
+func (g *gate) best() *candidate {
+	for i := range g.lots {
+		if q := g.lots[i].queue; len(q) > 0 && g.allows(i) {
+			return q[0]
+		}
+	}
+	return nil
+}
+
+// oldest is the one of those who can be let in who waits longest.
+func (g *gate) oldest() (c *candidate) {
+	for i := range g.lots {
+		if q := g.lots[i].queue; len(q) > 0 && g.allows(i) {
+			if o := q.oldest(); c == nil || o.arrival < c.arrival {
+				c = o
+			}
+		}
+	}
+	return c
 }
 
 // withdraw takes c out; it reports whether c had been given a slot in the meantime.
 func (g *gate) withdraw(c *candidate) bool {
 	g.mu.Lock()
 	if c.index >= 0 {
-		heap.Remove(&g.queue, c.index)
+		heap.Remove(&g.lots[c.rank.lot()].queue, c.index)
 		c.granted <- false
 	}
 	g.mu.Unlock()
@@ -150,19 +222,20 @@ func (g *gate) leave() {
 }
 
 // vacate passes the place on.
-func (g *gate) vacate() {
+func (g *gate) vacate(lot int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.places++
+	g.lots[lot].places++
 	g.grant()
 }
 
-// resize sets the number of places; those taken already stay so.
-func (g *gate) resize(places int) {
+// resize sets the number of a lot's places; those taken already stay so.
+func (g *gate) resize(lot, places int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.places += places - g.size
-	g.size = places
+	l := &g.lots[lot]
+	l.places += places - l.size
+	l.size = places
 	g.grant()
 }
 

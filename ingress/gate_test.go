@@ -149,13 +149,33 @@ func TestGateKeepsBulkToItsPlaces(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, entered, "a slot that is given back is no place")
 		require.NoError(t, g.enter(t.Context(), rank(7), time.Hour), "the best class needs no place and waits for nobody")
-		g.vacate()
+		g.vacate(lotUnknown)
 		synctest.Wait()
 		require.Equal(t, 1, entered)
-		g.vacate()
+		g.vacate(lotUnknown)
 		synctest.Wait()
 		require.Equal(t, 2, entered)
 		require.Zero(t, g.waiting())
+	})
+}
+
+func TestLowRequestsTakeNoPlaceFromUnknownOnes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(8, 8, 1)
+		low, bad, unknown := rank(rankLowly<<rankClass), rank(rankBad<<rankClass), rank(rankUnknown<<rankClass)
+		require.NoError(t, g.enter(t.Context(), bad, time.Hour))
+		entered := false
+		go func() { entered = g.enter(t.Context(), low, time.Hour) == nil }()
+		synctest.Wait()
+		require.False(t, entered, "bad and lowly ones share")
+		require.NoError(t, g.enter(t.Context(), unknown, time.Hour))
+		g.vacate(lotUnknown)
+		synctest.Wait()
+		require.False(t, entered, "nor the other way round")
+		g.vacate(lotLow)
+		synctest.Wait()
+		require.True(t, entered)
 	})
 }
 

@@ -38,6 +38,9 @@ func (p *policy) fixed(next Config) (Config, []string) {
 	var changed []string
 	keepKey(&changed, "listen", p.Listen, &next.Listen)
 	keepKey(&changed, "builder_listen", p.BuilderListen, &next.BuilderListen)
+	keepKey(&changed, "replay_listen", p.ReplayListen, &next.ReplayListen)
+	keepKey(&changed, "replay_token_file", p.ReplayTokenFile, &next.ReplayTokenFile)
+	next.Credential = p.Credential
 	if (p.TLS == TLS{}) != (next.TLS == TLS{}) { // on or off; other files are fine
 		keepKey(&changed, "tls", p.TLS, &next.TLS)
 	}

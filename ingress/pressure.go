@@ -22,19 +22,22 @@ const (
 
 // pressure keeps the machine's CPUs from being used up by requests of unknown and low senders: when
 // goroutines have to wait for a CPU, every urgent order waits at every step, whatever its class. It
-// gives the gate fewer places while that is so, and more, one at a time, when it is over. What then does not
-// get in waits at the gate, or is refused there.
+// gives the gate fewer places while that is so, the low ones' first, and more, one at a time, when it is
+// over. What then does not get in waits at the gate, or is refused there.
 type pressure struct {
 	gate   *gate
 	most   int
-	places int
+	places [lots]int
 
 	sample [1]runtimemetrics.Sample
 	before []uint64
 }
 
 func newPressure(g *gate, most int) *pressure {
-	p := &pressure{gate: g, most: most, places: most}
+	p := &pressure{gate: g, most: most}
+	for i := range p.places {
+		p.places[i] = most
+	}
 	p.sample[0].Name = schedLatency
 	return p
 }
@@ -55,15 +58,23 @@ func (p *pressure) run(ctx context.Context) error {
 }
 
 func (p *pressure) adjust(wait time.Duration) {
+	fewest := min(fewestPlaces, p.most)
 	switch {
+	case wait > pressed && p.places[lotLow] > fewest:
+		p.set(lotLow, max(p.places[lotLow]/2, fewest))
 	case wait > pressed:
-		p.places = max(p.places*3/4, min(fewestPlaces, p.most))
+		p.set(lotUnknown, max(p.places[lotUnknown]*3/4, fewest))
 	case wait < relaxed:
-		p.places = min(p.places+1, p.most)
-	default:
-		return
+		p.set(lotUnknown, min(p.places[lotUnknown]+1, p.most))
+		p.set(lotLow, min(p.places[lotLow]+1, p.most))
 	}
-	p.gate.resize(p.places)
+}
+
+func (p *pressure) set(lot, places int) {
+	if p.places[lot] != places {
+		p.places[lot] = places
+		p.gate.resize(lot, places)
+	}
 }
 
 // read returns how long the worst hundredth of the goroutines that ran since the last reading had

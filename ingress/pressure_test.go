@@ -14,17 +14,22 @@ func TestBusyCPUsLeaveTheBulkFewerPlaces(t *testing.T) {
 	for range 3 {
 		p.adjust(2 * pressed)
 	}
-	require.Equal(t, 27, g.sized())
+	require.Equal(t, 8, g.sized(lotLow))
+	require.Equal(t, 64, g.sized(lotUnknown), "low ones give way first")
 	for range 100 {
 		p.adjust(2 * pressed)
 	}
-	require.Equal(t, fewestPlaces, g.sized(), "the bulk goes on")
+	for _, lot := range []int{lotLow, lotUnknown} {
+		require.Equal(t, fewestPlaces, g.sized(lot), "the bulk goes on")
+	}
 	p.adjust((pressed + relaxed) / 2)
-	require.Equal(t, fewestPlaces, g.sized())
+	require.Equal(t, fewestPlaces, g.sized(lotUnknown))
 	for range 100 {
 		p.adjust(0)
 	}
-	require.Equal(t, 64, g.sized())
+	for _, lot := range []int{lotLow, lotUnknown} {
+		require.Equal(t, 64, g.sized(lot))
+	}
 }
 
 func TestPlacesTakenBeforeTheyBecameFewerAreKept(t *testing.T) {
@@ -33,10 +38,10 @@ func TestPlacesTakenBeforeTheyBecameFewerAreKept(t *testing.T) {
 	bulk := rank(rankUnknown << rankClass)
 	require.NoError(t, g.enter(t.Context(), bulk, time.Hour))
 	require.NoError(t, g.enter(t.Context(), bulk, time.Hour))
-	g.resize(1)
-	g.vacate()
+	g.resize(lotUnknown, 1)
+	g.vacate(lotUnknown)
 	require.Error(t, g.enter(t.Context(), bulk, time.Millisecond), "one is still taken, and there is one")
-	g.vacate()
+	g.vacate(lotUnknown)
 	require.NoError(t, g.enter(t.Context(), bulk, time.Hour))
 }
 

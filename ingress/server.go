@@ -206,7 +206,7 @@ func (s *Server) listen(ctx context.Context, address string, conns int, known *a
 
 // orderServer has a deadline for everything that a client can delay.
 func (s *Server) orderServer(cfg *Config) *http.Server {
-	srv := s.httpServer(listenerOrders, s.orderRoutes())
+	srv := s.httpServer(listenerOrders, s.marked(s.orderRoutes()))
 	slowest := time.Duration(float64(cfg.MaxBody) / float64(cfg.MinBodyRate) * float64(time.Second))
 	srv.ReadHeaderTimeout = cfg.BodyTimeout
 	srv.ReadTimeout = cfg.BodyTimeout // body.go extends it for large bodies
