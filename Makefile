@@ -11,7 +11,7 @@ BENCHTIME  ?= 1s
 RACEFLAGS  ?= -p 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race lint fuzz bench build e2e soak cross docs clean
+.PHONY: help run test race lint fuzz bench build e2e soak cross docs clean release release-check image-check deploy-check promtool
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,36 @@ cross: ## cross-builds without cgo: linux/arm64, darwin/arm64, darwin/amd64
 	@set -e; for t in linux/arm64 darwin/arm64 darwin/amd64; do \
 	  echo "== $$t"; CGO_ENABLED=0 GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -trimpath -ldflags '$(LDFLAGS)' \
 	    -o dist/millrace-$${t%/*}-$${t#*/} ./cmd/millrace; done
+
+# A release is the same bytes wherever it is built: no paths, no build ids, static.
+RELEASE    ?= dist/release
+RELEASE_LD := -s -w -buildid= -X main.version=$(VERSION) -linkmode external -extldflags "-static -Wl,--build-id=none"
+
+release: ## a static, reproducible binary in dist/release, with its SHA-256
+	@mkdir -p $(RELEASE)
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g0 -ffile-prefix-map=$(CURDIR)=/src -ffile-prefix-map=$$($(GO) env GOMODCACHE)=/mod" \
+	  $(GO) build -trimpath -buildvcs=auto -tags netgo,osusergo -ldflags '$(RELEASE_LD)' -o $(RELEASE)/millrace ./cmd/millrace
+	@cd $(RELEASE) && sha256sum millrace > SHA256SUMS && cat SHA256SUMS && ./millrace version
+
+release-check: release ## build the release once more, from a clone elsewhere with an empty cache: the same bytes
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; git clone -q . $$dir/elsewhere; \
+	  if [ -n "$$(git status --porcelain)" ]; then echo "uncommitted changes: a clone builds something else"; exit 1; fi; \
+	  GOCACHE=$$dir/cache GOFLAGS=-modcacherw $(MAKE) --no-print-directory -C $$dir/elsewhere release VERSION=$(VERSION); \
+	  cmp $(RELEASE)/millrace $$dir/elsewhere/$(RELEASE)/millrace && echo "same bytes"
+
+image-check: release ## run the image's root filesystem without a container engine (as root), serving an order
+	MILLRACE_RELEASE_BIN=$(CURDIR)/$(RELEASE)/millrace $(GO) test -count=1 -run TestImage -v ./deploy/
+
+deploy-check: promtool ## every deployment file, read by the tool that will read it; nothing is skipped
+	MILLRACE_DEPLOY_TOOLS=required $(GO) test -count=1 ./deploy/
+	cd deploy/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+promtool: bin/promtool ## Prometheus's own checker, out of Debian's package, into bin
+bin/promtool:
+	@mkdir -p bin; set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; chmod 0755 $$dir; \
+	  (cd $$dir && { apt-get -q download prometheus || { apt-get -q update && apt-get -q download prometheus; }; }); \
+	  dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -x -O ./usr/bin/promtool > bin/promtool.new; \
+	  chmod 0755 bin/promtool.new && mv bin/promtool.new bin/promtool
 
 docs: build ## regenerate docs/config.md from the flags
 	./$(BIN) config reference > docs/config.md
