@@ -276,6 +276,9 @@ func (r *receiver) repair(ctx context.Context, until uint64) {
 	f, c := r.feed, &r.feed.classes[r.class]
 	for n := 0; c.next < until && ctx.Err() == nil; {
 		raw, err := r.following(ctx, c.next)
+		if errors.Is(err, jetstream.ErrMsgNotFound) && n < copyTries && r.behind(ctx, c.next, until) {
+			err = errCopyBehind
+		}
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			c.next = until

@@ -149,10 +149,7 @@ func (l *DoneLog) Tail(ctx context.Context, since time.Time, f func(batch []byte
 		l.last = last.Sequence
 	}
 	if last != nil && !last.Time.Before(since) {
-		err = l.bus.scan(ctx, subjects.StreamDone, l.subject, since, last.Sequence, func(m jetstream.Msg) error {
-			return f(m.Data())
-		})
-		if err != nil {
+		if err = l.read(ctx, since, last.Sequence, f); err != nil {
 			return fmt.Errorf("tail of %s: %w", l.subject, err)
 		}
 	}

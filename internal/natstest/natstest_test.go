@@ -71,3 +71,24 @@ func TestOptionsReachTheServer(t *testing.T) {
 	require.Equal(t, int64(2<<20), s.Connect(t).MaxPayload())
 	require.Regexp(t, `^nats://127\.0\.0\.1:\d+$`, s.ClientURL())
 }
+
+func TestClusterGoesOnWithoutAnyOneOfItsServers(t *testing.T) {
+	c := natstest.StartCluster(t)
+	js := c.JetStream(t)
+	require.Eventually(t, func() bool {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Replicas: 3})
+		return err == nil
+	}, 30*time.Second, 50*time.Millisecond)
+	for n := range 2 {
+		leader := c.Leader(t, "S")
+		c.Stop(leader)
+		require.Eventually(t, func() bool {
+			_, err := js.Publish(t.Context(), "S", []byte("x"), jetstream.WithMsgID(string(rune('a'+n))))
+			return err == nil
+		}, 30*time.Second, 50*time.Millisecond)
+		require.NotEqual(t, leader, c.Leader(t, "S"))
+		c.Start(t, leader)
+	}
+	require.Equal(t, uint64(2), stored(t, js))
+	require.Contains(t, c.URL(), ",nats://127.0.0.1:")
+}

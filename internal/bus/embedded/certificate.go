@@ -75,7 +75,7 @@ func (c *certificate) load(certFile, keyFile string) (changed bool, err error) {
 }
 
 // refresh looks at the files when it is time to, and logs changes of state only.
-func (c *certificate) refresh(ctx context.Context) {
+func (c *certificate) refresh() {
 	if !c.mu.TryLock() {
 		return
 	}
@@ -85,7 +85,7 @@ func (c *certificate) refresh(ctx context.Context) {
 	}
 	c.looked = time.Now()
 	changed, err := c.load(c.certFile, c.keyFile)
-	failed := c.failing
+	failed, ctx := c.failing, context.Background() // a handshake belongs to no call
 	c.failing = err != nil
 	switch {
 	case err != nil && !failed:
@@ -95,15 +95,15 @@ func (c *certificate) refresh(ctx context.Context) {
 	}
 }
 
+// show is a handshake's question.
+func (c *certificate) show(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.refresh()
+	return c.current.Load(), nil
+}
+
 // config is TLS 1.3 only, with the certificate that is current at each handshake.
 func (c *certificate) config() *tls.Config {
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			c.refresh(hello.Context())
-			return c.current.Load(), nil
-		},
-	}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.show}
 }
 
 // UseCertificate makes the listener show the key pair in other files from the next handshake on;

@@ -73,7 +73,7 @@ func (s *Server) start(ctx context.Context) error {
 	if s.boot.unclean {
 		who = onlyThisProcess
 	}
-	opts, err := options(&s.cfg, us, s.cert, who) //nolint:contextcheck // a handshake has a context of its own
+	opts, err := options(&s.cfg, us, s.cert, who)
 	if err != nil {
 		return err
 	}
