@@ -54,6 +54,7 @@ type Options struct {
 	LedgerMaxBytes int64         // record.ledger.max_bytes, DONE and REJECTED together
 	Replicas       int           // nats.replicas
 	Partitions     int           // orders.partitions; zero: one
+	Replay         bool          // ingress.replay_listen is set: marked replays have streams
 }
 
 // StreamIn is the name of class p's IN stream.
@@ -74,7 +75,12 @@ func Streams(o Options) []jetstream.StreamConfig {
 	}
 	rejected := ledger(o, StreamRejected, "orders.rejected.*", o.LedgerMaxBytes/4)
 	rejected.Duplicates = o.MaxAge + AckWaitMargin // a worker's retry of one record
-	ss = append(ss, rejected, ledger(o, StreamDone, "orders.done.*", o.LedgerMaxBytes-o.LedgerMaxBytes/4))
+	done := o.LedgerMaxBytes - o.LedgerMaxBytes/4
+	if o.Replay {
+		done -= 2 * (o.LedgerMaxBytes / replayShare)
+		ss = append(ss, replays(o)...)
+	}
+	ss = append(ss, rejected, ledger(o, StreamDone, "orders.done.*", done))
 	if o.RecordMaxBytes > 0 {
 		ss = append(ss, Record(o))
 	}

@@ -93,7 +93,7 @@ func (c *Config) topology() subjects.Options {
 		InMaxBytes: c.Streams.In.MaxBytes, OKMaxBytes: c.Streams.OK.MaxBytes,
 		RecordMaxAge: c.Record.Orders.MaxAge, RecordMaxBytes: c.Record.Orders.MaxBytes,
 		LedgerMaxAge: c.Record.Ledger.MaxAge, LedgerMaxBytes: c.Record.Ledger.MaxBytes,
-		Replicas: c.NATS.Replicas, Partitions: c.Orders.Partitions,
+		Replicas: c.NATS.Replicas, Partitions: c.Orders.Partitions, Replay: c.Ingress.ReplayListen != "",
 	}
 }
 

@@ -56,6 +56,7 @@ type process struct {
 	pool     *workers.Worker
 	cache    *signers.Cache
 	delivery *delivery
+	replays  replays
 
 	hup chan os.Signal
 
@@ -124,7 +125,7 @@ func (p *process) build(ctx context.Context) (err error) {
 		}
 		p.bus.Close()
 	}()
-	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor} {
+	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildReplays} {
 		if err = make(); err != nil {
 			return err
 		}
@@ -193,6 +194,7 @@ func (p *process) components() []lifecycle.Component {
 			Drain: p.cfg.Ingress.DrainDelay + p.cfg.Ingress.DrainTimeout + drainMargin,
 		})
 	}
+	cs = append(cs, p.replays.components(p.cfg)...)
 	return append(cs, lifecycle.Component{Name: "start", Run: p.announce})
 }
 
@@ -226,6 +228,7 @@ func (p *process) announce(ctx context.Context) error {
 			attrs = append(attrs, slog.String("ingress_builder", a.String()))
 		}
 	}
+	attrs = append(attrs, p.replays.attrs(ctx)...)
 	attrs = append(attrs, p.busAttrs()...)
 	attrs = append(attrs, p.delivery.attrs()...)
 	if path := p.app.parsed.resolver.Path(); path != "" {

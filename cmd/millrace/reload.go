@@ -18,7 +18,7 @@ import (
 // made once, and ingress.max_body the streams.
 func pinned() []string {
 	return []string{
-		"ingress.listen", "ingress.builder_listen", "ingress.max_body", "ingress.max_connections", "ingress.inflight_bytes",
+		"ingress.listen", "ingress.builder_listen", "ingress.replay_listen", "ingress.replay_token_file", "ingress.max_body", "ingress.max_connections", "ingress.inflight_bytes",
 		"ingress.body_timeout", "ingress.gate_queue", "ingress.cpu_slots", "ingress.max_entities",
 	}
 }
