@@ -185,6 +185,11 @@ func cells(tb testing.TB, path string) [][]string {
 	require.NoError(tb, err)
 	p, err := parquet.OpenFile(f, st.Size())
 	require.NoError(tb, err)
+	return rowsOf(tb, p)
+}
+
+func rowsOf(tb testing.TB, p *parquet.File) [][]string {
+	tb.Helper()
 	r := parquet.NewReader(p)
 	defer r.Close()
 	paths := p.Schema().Columns()
