@@ -25,6 +25,9 @@ type call struct {
 	duplicate bool    // the store had this id before
 	waiter    *waiter
 	deadline  time.Time // of the verdict, process clock
+
+	asked  *common.Hash // set: the call is no order but asks what became of one
+	result []byte       // the answer to that, JSON
 }
 
 // digest is the keccak of a batch's body, which its signature covers.
@@ -48,6 +51,9 @@ func batchOf(i, n int, digest common.Hash) string {
 func (s *Server) prepare(q *request, c *call, in *jsonrpc.Call) error {
 	if in.Err != nil {
 		return in.Err
+	}
+	if ok, err := s.asksStatus(q, c, in); ok {
+		return err
 	}
 	score := q.entity.request(q.received)
 	method, ok := order.ParseMethod(in.Request.Method)
@@ -106,7 +112,11 @@ func deadline(received time.Time, maxAge time.Duration, maxTimestamp uint64) tim
 // flights land before it waits for others', so two batches can't wait for each other.
 func (s *Server) dispatch(ctx context.Context, q *request) {
 	for i := range q.calls {
-		if c := &q.calls[i]; c.err == nil {
+		switch c := &q.calls[i]; {
+		case c.err != nil:
+		case c.asked != nil:
+			s.status(ctx, q, c)
+		default:
 			s.submit(ctx, q, c)
 		}
 	}

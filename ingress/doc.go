@@ -36,6 +36,9 @@
 //	body above ingress.max_body              plain text                   413
 //	other path, other HTTP method            empty                        404, 405
 //
+// [Status] is asked by millrace_orderStatus: signed as every call, answered for the signer's own orders
+// only, so that another's order and no order look the same (a null result).
+//
 // In a batch each element has its own answer, in order, and the HTTP status is 200; only what
 // concerns the whole body (signature, parse, limits) is answered once. FlowProxy answers 500 for a
 // full disk; here it is 503, because a sender should come back.

@@ -45,6 +45,7 @@ type bus struct {
 	// decide is the worker: its verdict is sent when it returns true.
 	decide func(*order.Order) (*order.Reason, bool)
 	calls  atomic.Int64 // of Publish
+	status Status       // nil: there is no index; set before open
 }
 
 func newBus() *bus {
@@ -153,7 +154,7 @@ func (b *bus) orders() []*order.Order {
 }
 
 func (b *bus) ports() Ports {
-	return Ports{Publisher: b, Verdicts: b, Refusals: b, Backlog: b, Door: b, Clock: b, Health: b}
+	return Ports{Publisher: b, Verdicts: b, Refusals: b, Backlog: b, Door: b, Clock: b, Health: b, Status: b.status}
 }
 
 // door is a running Server with its bus and a client.

@@ -49,8 +49,8 @@ type Health interface {
 	Healthy() error
 }
 
-// Ports are what the door needs from the rest of the system. Health may be nil, all others are
-// required.
+// Ports are what the door needs from the rest of the system. Health may be nil, and Status, without
+// which there is no millrace_orderStatus; all others are required.
 type Ports struct {
 	Publisher Publisher
 	Verdicts  Verdicts
@@ -59,4 +59,5 @@ type Ports struct {
 	Door      Door
 	Clock     Clock
 	Health    Health
+	Status    Status
 }

@@ -57,6 +57,10 @@ func (s *Server) appendOutcome(q *request, c *call) fault {
 		q.out = jsonrpc.AppendError(q.out, c.id, &f.rpc)
 		return f
 	}
+	if c.asked != nil {
+		q.out = jsonrpc.AppendResult(q.out, c.id, c.result)
+		return fault{status: http.StatusOK}
+	}
 	o := &c.order
 	s.metrics.accepted[o.Priority][o.Method].Inc()
 	q.entity.accepted(q.received)

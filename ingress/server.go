@@ -55,8 +55,9 @@ type Server struct {
 	shed     shedder
 	flights  *flights
 	waiters  *waiters
-	requests sync.Pool // of *request
-	jsonType []string  // the Content-Type of every answer
+	requests sync.Pool     // of *request
+	lookups  chan struct{} // places of millrace_orderStatus
+	jsonType []string      // the Content-Type of every answer
 
 	running  atomic.Bool
 	draining atomic.Bool
@@ -86,6 +87,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		gate:     newGate(slots, cfg.GateQueue, cfg.BulkSlots),
 		flights:  newFlights(),
 		waiters:  newWaiters(),
+		lookups:  make(chan struct{}, statusPlaces),
 		jsonType: []string{contentTypeJSON},
 	}
 	s.policy.Store(p)

@@ -33,6 +33,7 @@ type cli struct {
 	Export   exportCmd   `cmd:"" help:"Write recorded orders and terminal records to Parquet files, through a running process's admin listener."`
 	Loadtest loadtestCmd `cmd:"" help:"Send signed orders to a running door and check what became of them."`
 	Replay   replayCmd   `cmd:"" help:"Send what was recorded again."`
+	Trace    traceCmd    `cmd:"" help:"Print what became of an order, to the microsecond, through a running process's admin listener."`
 	Targets  targetsCmd  `cmd:"" help:"List the targets in the streams, or remove one that nobody serves, through a running process's admin listener."`
 	Version  versionCmd  `cmd:"" help:"Print what this binary is."`
 }
@@ -118,7 +119,7 @@ func hideForeignKeys(app *kong.Node) {
 	of := map[string][]string{
 		"ingress": {"ingress", "nats", "orders", "builder", "builders"},
 		"worker":  {"worker", "nats", "orders"},
-		"egress":  {"egress", "nats", "orders", "builder", "builders"},
+		"egress":  {"egress", "nats", "orders", "builder", "builders", "trace"},
 		"bus":     {"nats", "streams", "record", "orders"},
 		"streams": {"nats", "streams", "record", "orders"},
 		"replay":  {"nats", "orders"},

@@ -12,6 +12,7 @@ import (
 	"millrace/egress/builder"
 	"millrace/ingress"
 	"millrace/internal/bus"
+	"millrace/internal/ledger/index"
 	"millrace/internal/order"
 	"millrace/internal/telemetry"
 	"millrace/subjects"
@@ -29,6 +30,8 @@ type Config struct {
 	NATS    bus.Config `embed:"" prefix:"nats." group:"NATS and storage"`
 	Streams Streams    `embed:"" prefix:"streams." group:"NATS and storage"`
 	Record  Record     `embed:"" prefix:"record." group:"NATS and storage"`
+
+	Trace index.Config `embed:"" prefix:"trace." group:"Tracing"`
 
 	Admin   telemetry.AdminConfig `embed:"" prefix:"admin." group:"Process"`
 	Log     telemetry.LogConfig   `embed:"" prefix:"log." group:"Process"`
@@ -121,7 +124,7 @@ func (c *Config) validate(r role) error {
 		errs = append(errs, c.Worker.Validate())
 	}
 	if r.has(roleEgress) {
-		errs = append(errs, c.Egress.Validate())
+		errs = append(errs, c.Egress.Validate(), c.Trace.Validate())
 	}
 	if c.Runtime.GOGC < 10 || c.Runtime.MemoryLimit < 0 {
 		errs = append(errs, errors.New("runtime.gogc must be at least 10 and runtime.memory_limit not negative"))

@@ -22,6 +22,7 @@ import (
 	"millrace/ingress"
 	"millrace/internal/bus"
 	"millrace/internal/config"
+	"millrace/internal/ledger/index"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
 	"millrace/internal/signers"
@@ -56,6 +57,7 @@ type process struct {
 	pool     *workers.Worker
 	cache    *signers.Cache
 	delivery *delivery
+	index    *index.Index // nil: no tracing in this process
 	replays  replays
 
 	hup chan os.Signal
@@ -125,7 +127,7 @@ func (p *process) build(ctx context.Context) (err error) {
 		}
 		p.bus.Close()
 	}()
-	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildDoor, p.buildReplays} {
+	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildTrace, p.buildDoor, p.buildReplays} {
 		if err = make(); err != nil {
 			return err
 		}
@@ -160,7 +162,7 @@ func (p *process) buildDoor() (err error) {
 		return nil
 	}
 	p.door, err = ingress.New(p.cfg.Ingress, ingress.Ports{
-		Publisher: p.bus, Verdicts: p.bus, Refusals: p.bus, Backlog: p.bus, Door: p.bus, Clock: p.bus, Health: p.health(),
+		Publisher: p.bus, Verdicts: p.bus, Refusals: p.bus, Backlog: p.bus, Door: p.bus, Clock: p.bus, Health: p.health(), Status: p.status(),
 	}, p.part("ingress"), p.reg)
 	return err
 }
@@ -180,6 +182,7 @@ func (p *process) components() []lifecycle.Component {
 		{Name: "bus", Run: p.bus.Run, Drain: drainBus, Base: true},
 		{Name: "targets", Run: p.targets.Run, Drain: drainTargets},
 	}
+	cs = append(cs, p.traceComponents()...)
 	if p.delivery != nil {
 		cs = append(cs, p.delivery.components(p.cfg)...)
 	}

@@ -49,9 +49,9 @@ type Pages struct {
 	// Ledger serves /ledger, NATS serves what is below /nats/, Targets serves /targets, RemoveTarget
 	// serves POST /targets/remove, Record serves /record, Reload serves POST /reload.
 	Ledger, NATS, Targets, RemoveTarget, Record http.Handler
-	// Export serves /export.
-	Export http.Handler
-	Reload func(context.Context) error
+	// Export serves /export, Trace serves /trace.
+	Export, Trace http.Handler
+	Reload        func(context.Context) error
 }
 
 // Admin is the admin listener.
@@ -92,6 +92,9 @@ func (a *Admin) Show(p Pages) {
 	}
 	if p.Export != nil {
 		mux.Handle("GET /export", token.read(p.Export))
+	}
+	if p.Trace != nil {
+		mux.Handle("GET /trace", token.read(p.Trace))
 	}
 	if p.Targets != nil {
 		mux.Handle("GET /targets", token.read(p.Targets))

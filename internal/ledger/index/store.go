@@ -60,7 +60,7 @@ func openStore(dir string, log *slog.Logger) (*store, error) {
 	opts := &pebble.Options{
 		FS: vfs.Default, Lock: lock, Cache: s.cache, Comparer: &comparer, DisableWAL: true, FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize: memTable, MemTableStopWritesThreshold: memTables, MaxOpenFiles: openFiles,
-		L0CompactionThreshold: 4, L0StopWritesThreshold: 64, LBaseMaxBytes: 256 << 20,
+		L0CompactionThreshold: 16, L0StopWritesThreshold: 128, LBaseMaxBytes: 256 << 20,
 		Logger: &logger{log: log, store: s},
 	}
 	opts.TargetFileSizes[0] = fileBytes
