@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net/http"
+	"time"
 
 	"millrace/internal/jsonrpc"
 )
@@ -15,10 +16,15 @@ const (
 	replayMarked = "marked"
 )
 
+// replayVerdictWait is how long a door for marked replays waits for a verdict at least: the verdict is
+// what a replay is for, and nobody is in a hurry.
+const replayVerdictWait = 10 * time.Second
+
 // ForReplays returns the configuration of the door for marked replays that belongs to c: the same
-// limits, a listener of its own, and a credential that every request needs.
+// limits, a listener of its own, a credential that every request needs, and patience for verdicts.
 func (c Config) ForReplays(credential string) Config {
 	c.Listen, c.BuilderListen, c.Credential = c.ReplayListen, "", credential
+	c.VerdictWait = max(c.VerdictWait, replayVerdictWait)
 	return c
 }
 

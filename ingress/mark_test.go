@@ -9,7 +9,10 @@ import (
 
 func TestRule20OnlyTheCredentialSetsTheMark(t *testing.T) {
 	b := newBus()
-	d := open(t, b, func(c *Config) { *c = c.ForReplays("secret") })
+	d := open(t, b, func(c *Config) {
+		c.ReplayListen = c.Listen
+		*c = c.ForReplays("secret")
+	})
 	key, body := keyOf(1), bundle(1, "")
 	for _, headers := range [][]string{nil, {headerReplay + ": "}, {headerReplay + ": guess"}, {headerReplay + ": secretx"}} {
 		got := d.send(body, append(headers, signed(t, key, body))...)
@@ -41,6 +44,7 @@ func TestReplayDoorHasAListenerOfItsOwn(t *testing.T) {
 	c.BuilderListen, c.ReplayListen = "127.0.0.1:1", "127.0.0.1:2"
 	r := c.ForReplays("secret")
 	require.Equal(t, "127.0.0.1:2", r.Listen)
+	require.Equal(t, replayVerdictWait, r.VerdictWait, "the verdict is what a replay is for")
 	require.Empty(t, r.BuilderListen)
 	require.NoError(t, r.Validate())
 	c.ReplayListen = "nonsense"

@@ -39,8 +39,13 @@ const (
 	maxRetryAfter = 5 * time.Second
 )
 
-// ErrUnmarked is a door that does not take the replay mark: what it is sent would be live.
-var ErrUnmarked = errors.New("the door takes no marked replays with this credential")
+// Errors of Probe.
+var (
+	// ErrUnmarked: the door does not take the replay mark; what it is sent would be live.
+	ErrUnmarked = errors.New("the door takes no marked replays with this credential")
+	// ErrForbidden: the door lets nobody in like this.
+	ErrForbidden = errors.New("the door lets nobody in without its credential")
+)
 
 // Door posts orders to an order door. It is a Sender.
 type Door struct {
@@ -73,21 +78,26 @@ func NewDoor(rawURL, mark string, conns int) (*Door, error) {
 // Close lets go of the connections.
 func (d *Door) Close() { d.client.CloseIdleConnections() }
 
-// Probe asks a door whether it takes the mark, without an order: with a credential it must be known
-// before the first order that nothing goes live. ErrUnmarked when not.
+// Probe asks a door, without an order, whether it would take one: with a credential it must be known
+// before the first order that nothing goes live.
 func (d *Door) Probe(ctx context.Context) error {
-	if d.mark == "" {
-		return nil
-	}
 	res, err := d.post(ctx, []byte("{}"), "")
 	if err != nil {
 		return fmt.Errorf("ask door: %w", err)
 	}
 	_ = res.Body.Close()
-	if res.Header.Get(HeaderMark) != MarkAccepted {
+	switch {
+	case d.mark != "" && res.Header.Get(HeaderMark) != MarkAccepted:
 		return ErrUnmarked
+	case forbidden(res.StatusCode):
+		return ErrForbidden
 	}
 	return nil
+}
+
+// forbidden reports whether an answer is about who asks, and not about an order.
+func forbidden(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 func (d *Door) post(ctx context.Context, body []byte, signature string) (*http.Response, error) {
@@ -174,6 +184,9 @@ func judge(status int, body []byte) Answer {
 		if a.Error.Code == jsonrpc.CodeInternal {
 			otherwise = Busy
 		}
+	}
+	if forbidden(status) {
+		otherwise = Lost
 	}
 	return Answer{Outcome: outcomeOf(status, otherwise), Reason: reason}
 }

@@ -53,6 +53,7 @@ func TestAnswersOfADoor(t *testing.T) {
 		{503, `{"error":{"code":-32603,"message":"Overloaded"}}`, Answer{Outcome: Busy, Reason: "Overloaded", RetryAfter: time.Second}},
 		{200, `{"error":{"code":-32603,"message":"Overloaded"}}`, Answer{Outcome: Busy, Reason: "Overloaded", RetryAfter: time.Second}},
 		{502, `<html>`, Answer{Outcome: Busy, Reason: "http 502 without an answer", RetryAfter: time.Second}},
+		{403, `{"error":{"code":-32603,"message":"Invalid replay credential"}}`, Answer{Outcome: Lost, Reason: "Invalid replay credential"}},
 		{500, ``, Answer{Outcome: Lost, Reason: "http 500 without an answer"}},
 		{413, `length limit exceeded`, Answer{Outcome: Lost, Reason: "http 413 without an answer"}},
 		{302, `{}`, Answer{Outcome: Lost, Reason: "http 302"}},
@@ -87,6 +88,9 @@ func TestRule20ADoorThatDoesNotMarkGetsNothing(t *testing.T) {
 	live := door(t, "secret", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"result":null}`) })
 	require.ErrorIs(t, live.Probe(t.Context()), ErrUnmarked)
 	require.Equal(t, Lost, live.Send(t.Context(), Request{Order: plain(t, 1, 0).Order}).Outcome)
+
+	closed := door(t, "", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	require.ErrorIs(t, closed.Probe(t.Context()), ErrForbidden)
 
 	marking := door(t, "secret", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get(HeaderMark) == "secret" {
