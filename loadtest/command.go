@@ -12,6 +12,8 @@ import (
 const (
 	// preloadMost is how many orders are signed ahead by default.
 	preloadMost = 20_000
+	// closedRate is how many orders per second a closed loop is assumed to need.
+	closedRate = 4000
 	// preloadBytes bounds what orders of a fixed size take that are signed ahead, bytes.
 	preloadBytes = 256 << 20
 )
@@ -28,7 +30,7 @@ type Load struct {
 	Size        int           `name:"size" help:"Length of every bundle in bytes; 0: the published distribution." default:"0"`
 	Signers     int           `name:"signers" help:"Signers of the requests." default:"64"`
 	FirstSigner int           `name:"first_signer" help:"First of the signers, so that two runs can have different ones." default:"0"`
-	Preload     int64         `name:"preload" help:"Orders signed before the start; -1: all of an open loop, at most 20000." default:"-1"`
+	Preload     int64         `name:"preload" help:"Orders signed before the start; -1: all of an open loop, 4000 per second of a closed one, at most 20000." default:"-1"`
 	ChainID     uint64        `name:"chain_id" help:"Chain of the transactions." default:"1"`
 	Settle      time.Duration `name:"settle" help:"How long accepted orders may take to end after the last answer." default:"10s"`
 }
@@ -47,7 +49,11 @@ func (l Load) flow() Flow {
 	}
 	f.Preload = uint64(max(l.Preload, 0))
 	if l.Preload < 0 {
-		f.Preload = uint64(min(l.Rate*l.Duration.Seconds(), preloadMost))
+		rate := l.Rate
+		if rate == 0 {
+			rate = closedRate
+		}
+		f.Preload = uint64(min(rate*l.Duration.Seconds(), preloadMost))
 	}
 	if l.Size > 0 {
 		f.Preload = min(f.Preload, preloadBytes/uint64(l.Size))

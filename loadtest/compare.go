@@ -71,7 +71,9 @@ func Compare(ctx context.Context, cfg CompareConfig) (*Comparison, error) {
 		}
 	}
 	c.Ratios = ratios(c.Legs, c.Targets, c.Base)
-	c.Warnings = legWarnings(c.Legs)
+	for _, l := range c.Legs {
+		c.Warnings = append(c.Warnings, l.warnings(fmt.Sprintf("pair %d, %s", l.Pair, l.Target))...)
+	}
 	return c, nil
 }
 
@@ -93,16 +95,14 @@ func (t *track) warm(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// legWarnings names the legs that don't say what they should, each kind once per target.
-func legWarnings(legs []Leg) []string {
+// warnings say why a leg may not be about its target; where names the leg.
+func (l Leg) warnings(where string) []string {
 	var out []string
-	for _, l := range legs {
-		for _, w := range l.Report.Generator.Warnings {
-			out = append(out, fmt.Sprintf("pair %d, %s: %s", l.Pair, l.Target, w))
-		}
-		if l.Idle > idleLoud {
-			out = append(out, fmt.Sprintf("pair %d, %s: the other targets used %.0f %% of a core meanwhile", l.Pair, l.Target, 100*l.Idle))
-		}
+	for _, w := range l.Report.Generator.Warnings {
+		out = append(out, where+": "+w)
+	}
+	if l.Idle > idleLoud {
+		out = append(out, fmt.Sprintf("%s: the other targets used %.0f %% of a core meanwhile", where, 100*l.Idle))
 	}
 	return out
 }

@@ -262,9 +262,11 @@ func (c *Corpus) transactions(o *Order, p plan, n uint64) ([]transaction, error)
 // pooledTransactions repeats what earlier orders brought and adds one new transaction.
 func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, error) {
 	txs := make([]transaction, 0, p.reps+1)
+	extra := p.extra
 	for range p.reps {
 		id, calldata, ok := c.earlier(p, n)
 		if !ok {
+			extra++ // at the start of a corpus there is nothing to repeat, and sizes are to hold from there
 			continue
 		}
 		tx, err := c.forge.pooled(id, calldata)
@@ -275,7 +277,7 @@ func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, 
 		o.Repeats++
 		o.Sources = append(o.Sources, id)
 	}
-	for i := range p.extra {
+	for i := range extra {
 		tx, err := c.forge.forge(extraID|n<<16|uint64(i), p.fresh, nil, c.forge.signer)
 		if err != nil {
 			return nil, err

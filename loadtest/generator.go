@@ -39,11 +39,15 @@ func (g *Generator) judge(flows []Flow, rep *Report) {
 		warn("the generator used %.1f of %d cores: the target had less than the machine", g.Cores, runtime.NumCPU())
 	}
 	for i, f := range rep.Flows {
+		name := ""
+		if len(rep.Flows) > 1 {
+			name = f.Name + ": "
+		}
 		if p := time.Duration(f.Wakeup.P99) * time.Microsecond; p > lateWakeup {
-			warn("%s: 1 %% of the orders left more than %s late because the generator woke up late; that is not in the latencies", f.Name, p.Round(100*time.Microsecond))
+			warn("%s1 %% of the orders left more than %s late because the generator woke up late; that is not in the latencies", name, p.Round(100*time.Microsecond))
 		}
 		if rate := flows[i].Rate; rate > 0 && f.Queued == 0 && rep.Elapsed > time.Second && f.Rate < rateShare*rate {
-			warn("%s: %.0f orders/s were sent, %.0f were wanted, and connections were free", f.Name, f.Rate, rate)
+			warn("%s%.0f orders/s were sent, %.0f were wanted, and connections were free", name, f.Rate, rate)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func (c *Comparison) page() *page {
 		Verdict: c.judgement(), Warnings: c.Warnings, Setup: c.Setup.list(),
 	}
 	for _, r := range c.Ratios {
-		if slices.Contains([]string{"CPU per accepted order", "wire to wire p50", "wire to wire p99", "accepted"}, r.Measure) && len(p.Tiles) < 8 {
+		if slices.Contains([]string{"CPU per accepted order", "wire to wire p50", "wire to wire p99", "accepted orders"}, r.Measure) && len(p.Tiles) < 8 {
 			label := r.Measure
 			if len(rivals) > 1 {
 				label = r.Target + ": " + label

@@ -113,13 +113,22 @@ func (r *Report) timeFigure() figure {
 		strips = append(strips, strip{name: "Delivered per second", class: "c3", values: s.Delivered, label: chart.Number})
 	}
 	strips = append(strips,
-		strip{name: "Shed or failed per second", class: "bad", values: failures, label: chart.Number},
+		strip{name: "Shed or failed per second", class: "bad", values: failures, label: chart.Number, end: grouped(r.failed()) + " in all"},
 		strip{name: "Latency, p50 and p99", class: "c2", values: s.P50, second: s.P99, label: chart.Micros, log: true})
 	return figure{
 		Plot:  timePlot("time", "Throughput and latency over time", "Orders sent, accepted, delivered, and shed or failed per second, and the latency, below each other over the seconds of the run.", seconds, strips),
 		Table: t,
 		Lead:  fmt.Sprintf("Every point is %.2g seconds. Refused orders (%s) are at fault themselves and are answered as such.", s.Step, grouped(r.Flows[0].Answers["refused"])),
 	}
+}
+
+// failed counts the orders that were shed or got no answer that tells.
+func (r *Report) failed() int {
+	n := 0
+	for _, f := range r.Flows {
+		n += f.Sent - f.Answers["accepted"] - f.Answers["refused"]
+	}
+	return n
 }
 
 func (r *Report) stageFigure() figure {

@@ -61,7 +61,7 @@ func (r Ratio) word() string {
 }
 
 func (r Ratio) class() string {
-	return map[string]string{"even": "mute", "better": "c3", "worse": "c2"}[r.word()]
+	return map[string]string{"even": "mute", "better": "c3", "worse": "bad"}[r.word()]
 }
 
 func ratioTicks(s chart.Scale) []chart.Tick {
@@ -98,19 +98,14 @@ func barPlot(names []string, rows []barRow) *chart.Plot {
 			w := (plotWidth - left - right) * v / r.most()
 			y := top + float64(k*bar)
 			p.Box(left, y, max(w, 1), bar-3, "bar "+class(k), names[k]+": "+value(v, r.unit))
-			p.Label(left+max(w, 1)+8, y+bar-6, "start", "value", value(v, r.unit)+nameOnce(i, names[k]))
+			p.Label(left+max(w, 1)+8, y+bar-6, "start", "value", value(v, r.unit))
+			if i == 0 {
+				p.Label(plotWidth-right+72, y+bar-6, "start", "end "+class(k), names[k])
+			}
 		}
 		p.Rule(left, top-4, left, top+row-gap+1, "axis")
 	}
 	return p
-}
-
-// nameOnce labels the first row's bars.
-func nameOnce(row int, name string) string {
-	if row == 0 {
-		return "  " + name
-	}
-	return ""
 }
 
 // barRow is one measure's median for each target.

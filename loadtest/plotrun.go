@@ -92,6 +92,9 @@ func percentTicks(most float64) []chart.Tick {
 	for x := 10.0; x <= most; x *= 10 {
 		ticks = append(ticks, chart.Tick{Value: x, Label: percent(100-100/x) + " %"})
 	}
+	if ticks[len(ticks)-1].Value*2 < most {
+		ticks = append(ticks, chart.Tick{Value: most, Label: "all"})
+	}
 	return ticks
 }
 
@@ -114,6 +117,7 @@ type strip struct {
 	log         bool
 	label       func(float64) string
 	second      []float64 // a thin line above the first, of the same class
+	end         string    // what stands at the right end; by default the median
 }
 
 // timePlot draws strips below each other over the same seconds.
@@ -166,12 +170,16 @@ func (s strip) draw(n *chart.Panel, seconds []float64) {
 	if len(s.second) > 0 {
 		upper := pair(s.second)
 		n.Ends([]chart.End{
-			{Y: pts[len(pts)-1].Y, Class: s.class, Text: "p50 " + s.label(middle(s.values))},
-			{Y: upper[len(upper)-1].Y, Class: s.class, Text: "p99 " + s.label(middle(s.second))},
+			{Y: pts[len(pts)-1].Y, Class: s.class, Text: "p50"},
+			{Y: upper[len(upper)-1].Y, Class: s.class, Text: "p99"},
 		})
 		return
 	}
-	n.Ends([]chart.End{{Y: middle(s.values), Class: s.class, Text: "median " + s.label(middle(s.values))}})
+	end := s.end
+	if end == "" {
+		end = "median " + s.label(middle(s.values))
+	}
+	n.Ends([]chart.End{{Y: middle(s.values), Class: s.class, Text: end}})
 }
 
 // middle is the median; zero of none.
@@ -204,7 +212,7 @@ func stagePlot(stages []Stage) *chart.Plot {
 		low, high = min(low, max(s.P50, 1)), max(high, s.P99, s.Mean)
 	}
 	p := chart.New("stages", "Time per stage", "Median, mean and 99th percentile of each stage on a logarithmic scale.", plotWidth, float64(len(stages))*row+84)
-	n := p.Panel(190, 24, plotWidth-190-150, float64(len(stages))*row, chart.Log(min(low, high), high).Nice(), chart.Linear(0, 1))
+	n := p.Panel(190, 24, plotWidth-190-166, float64(len(stages))*row, chart.Log(min(low, high), high).Nice(), chart.Linear(0, 1))
 	ticks := chart.Ticks(n.X, 8, chart.Micros)
 	n.XGrid(ticks)
 	n.XAxis("Time in the stage", ticks)

@@ -62,7 +62,7 @@ func measures() []measure {
 		{"wire to wire max", "µs", BetterLower, us(func(f FlowReport) int64 { return f.Wire.Max })},
 		{"answer p50", "µs", BetterLower, us(func(f FlowReport) int64 { return f.Answer.P50 })},
 		{"answer p99", "µs", BetterLower, us(func(f FlowReport) int64 { return f.Answer.P99 })},
-		{"accepted", "orders/s", BetterHigher, func(r *Report) float64 { return r.acceptedRate() }},
+		{"accepted orders", "/s", BetterHigher, func(r *Report) float64 { return r.acceptedRate() }},
 		{"peak RSS", "bytes", BetterLower, func(r *Report) float64 { return float64(r.PeakRSS) }},
 	}
 }

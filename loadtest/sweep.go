@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"millrace/loadtest/chart"
 )
 
 // SweepConfig says what is varied, and what stays.
@@ -82,7 +84,9 @@ func RunSweep(ctx context.Context, cfg SweepConfig) (*Sweep, error) {
 			if err != nil {
 				return nil, err
 			}
-			t.note("%s %g, %s: %s", cfg.Variable, v, c.Name, leg.Report.line())
+			where := fmt.Sprintf("%s %s, %s", cfg.Variable, chart.Number(v), c.Name)
+			t.note("%s: %s", where, leg.Report.line())
+			s.Warnings = append(s.Warnings, leg.warnings(where)...)
 			leg.Report.trim()
 			p.Legs = append(p.Legs, leg)
 		}
@@ -90,7 +94,6 @@ func RunSweep(ctx context.Context, cfg SweepConfig) (*Sweep, error) {
 			break
 		}
 		s.Points = append(s.Points, p)
-		s.Warnings = append(s.Warnings, legWarnings(p.Legs)...)
 	}
 	s.saturate()
 	return s, nil

@@ -52,7 +52,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		return err
 	}
 	if r.CPU > 0 {
-		_, _ = fmt.Fprintf(w, "CPU %s, %s per accepted order; peak RSS %d MB\n", r.CPU, r.PerOrder.Round(time.Microsecond), r.PeakRSS>>20)
+		_, _ = fmt.Fprintf(w, "CPU %s, %s per accepted order; peak RSS %d MB\n", r.CPU, r.PerOrder.Round(time.Microsecond), r.PeakRSS/1e6)
 	}
 	_, _ = fmt.Fprintf(w, "generator: %s CPU an order; woke up %s late at p50, %s at p99; %d orders waited for a connection\n",
 		r.Generator.PerOrder.Round(time.Microsecond), us(r.Flows[0].Wakeup.P50), us(r.Flows[0].Wakeup.P99), r.Flows[0].Queued)
@@ -95,7 +95,7 @@ func (c *Comparison) WriteTable(w io.Writer) error {
 		other := f.Sent - f.Answers["accepted"] - f.Answers["refused"] - f.Answers["shed"]
 		t.line("%d\t%s\t%d\t%.0f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d MB", l.Pair, l.Target, f.Sent, r.acceptedRate(),
 			f.Answers["refused"], f.Answers["shed"], other, r.lost(), us(f.Answer.P50), us(f.Answer.P99),
-			us(f.Wire.P50), us(f.Wire.P90), us(f.Wire.P99), us(f.Wire.Max), r.PerOrder.Round(time.Microsecond), r.PeakRSS>>20)
+			us(f.Wire.P50), us(f.Wire.P90), us(f.Wire.P99), us(f.Wire.Max), r.PerOrder.Round(time.Microsecond), r.PeakRSS/1e6)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -120,7 +120,7 @@ func withUnit(v float64, unit string) string {
 	case "µs":
 		return us(int64(v))
 	case "bytes":
-		return fmt.Sprintf("%.0f MB", v/(1<<20))
+		return fmt.Sprintf("%.0f MB", v/1e6)
 	}
 	return fmt.Sprintf("%.0f %s", v, unit)
 }
@@ -136,7 +136,7 @@ func (s *Sweep) WriteTable(w io.Writer) error {
 			other := f.Sent - f.Answers["accepted"] - f.Answers["refused"] - f.Answers["shed"]
 			t.line("%g\t%s\t%d\t%.0f\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%d MB", p.Value, l.Target, f.Sent, r.acceptedRate(),
 				f.Answers["refused"], f.Answers["shed"], other, r.lost(), us(f.Answer.P50), us(f.Answer.P99),
-				us(f.Wire.P50), us(f.Wire.P99), r.PerOrder.Round(time.Microsecond), r.PeakRSS>>20)
+				us(f.Wire.P50), us(f.Wire.P99), r.PerOrder.Round(time.Microsecond), r.PeakRSS/1e6)
 		}
 	}
 	if err := t.flush(); err != nil {

@@ -46,7 +46,8 @@ var allowed = []row{
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
 	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry"}},
 	{"egress/replay", []string{"internal/order", "internal/jsonrpc"}},
-	{"loadtest", []string{"internal/order", "internal/jsonrpc"}},
+	{"loadtest", []string{"loadtest/chart", "internal/order", "internal/jsonrpc"}},
+	{"loadtest/chart", nil},
 	{"cmd/millrace/...", []string{"..."}},
 	{"deploy", nil},
 }

@@ -69,7 +69,7 @@ func (s Scale) Ticks(about int) []float64 {
 	step := niceStep((s.To - s.From) / float64(max(about, 1)))
 	var out []float64
 	for v := math.Ceil(s.From/step-1e-9) * step; v <= s.To+step*1e-9; v += step {
-		out = append(out, math.Round(v/step)*step)
+		out = append(out, math.Round(v/step)*step+0) // no negative zero
 	}
 	return out
 }
