@@ -16,9 +16,11 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 			return nil, err
 		}
 	}
-	if storedAt <= l.startedAt {
+	ordered := d.Deliveries > 0 // else it came ahead of what the consumer has not brought yet
+	switch {
+	case storedAt <= l.startedAt:
 		l.settleAt = now + settlePause
-	} else {
+	case ordered:
 		l.fresh[p] = true
 	}
 	if l.stage == stageRemoving && storedAt > l.removedAt {
@@ -28,15 +30,19 @@ func (l *loop) arrive(ctx context.Context, p order.Priority, d order.Delivery) (
 	if l.known(p, d, now) {
 		return nil, nil //nolint:nilnil // nothing new is no fault
 	}
-	l.highest[p] = max(l.highest[p], d.Sequence)
+	if ordered {
+		l.highest[p] = max(l.highest[p], d.Sequence)
+	}
 	it := newItem(d, l.mem.origin(d.Order.Origin))
 	it.priority = p
 	if storedAt <= l.startedAt {
 		it.repeat, l.heir = true, true
 		l.mem.doubt(it.id, it.key, it.origin)
 	}
-	it.body = d.Order
-	l.cached += int64(it.size)
+	if d.Order.Body != nil {
+		it.body = d.Order
+		l.cached += int64(it.size)
+	}
 	l.pending[it.accept] = it
 	l.waiting[p]++
 	l.timers.push(it)

@@ -32,7 +32,8 @@ type Feed interface {
 	// acknowledged. order.ErrFingerprint: the name belongs to another URL.
 	Open(ctx context.Context) error
 	// Receive hands class p's orders to h, one by one, in stored order, until ctx ends or Remove; h may
-	// block.
+	// block. One with Deliveries zero comes ahead of its turn; it may come once more in its turn. One
+	// whose Order.Body is nil has to be read by Body.
 	Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error
 	// Ack acknowledges one order of class p; a lost acknowledgement is no fault.
 	Ack(p order.Priority, sequence uint64) error

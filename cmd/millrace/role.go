@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+
+	"millrace/internal/bus"
 )
 
 // role is a set of what a process does.
@@ -97,6 +99,9 @@ func (c *busCmd) Run(ctx context.Context, a *app) error { return a.serve(ctx, ro
 // what a command can't do without.
 func (c *Config) fit(r role) error {
 	c.complete()
+	if err := c.fitTap(r); err != nil {
+		return err
+	}
 	switch r {
 	case roleNode:
 		_, err := c.needsStub()
@@ -115,6 +120,21 @@ func (c *Config) fit(r role) error {
 		}
 	}
 	return c.validate(r)
+}
+
+// fitTap decides what nats.tap=auto means: the tap needs door and workers in one process, and their
+// consumers to itself.
+func (c *Config) fitTap(r role) error {
+	able := r == roleNode && c.NATS.Embedded()
+	switch {
+	case c.NATS.Tap == bus.TapOn && !able:
+		return errors.New("nats.tap: on needs millrace node with the embedded server (no nats.url); auto or off for anything else")
+	case c.NATS.Tap == bus.TapAuto && able:
+		c.NATS.Tap = bus.TapOn
+	case c.NATS.Tap == bus.TapAuto:
+		c.NATS.Tap = bus.TapOff
+	}
+	return nil
 }
 
 // needsStub reports whether the node delivers to its built-in builder: without any configured one,

@@ -42,6 +42,7 @@ type Bus struct {
 	purge    *upkeep.Purge
 	refusals *refusals
 	suspects suspects
+	tap      *tap // nil: off
 
 	door    atomic.Pointer[string] // why it is closed; nil: open
 	missing atomic.Pointer[string] // what the topology lacks; nil: nothing
@@ -80,6 +81,9 @@ func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Lo
 		buckets:  buckets{open: make(map[string]jetstream.KeyValue)},
 		suspects: suspects{mine: make(map[order.AcceptID]uint64), seen: make(map[order.AcceptID]sighting)},
 		refusals: newRefusals(topo.MaxAge),
+	}
+	if cfg.tapped() {
+		b.tap = newTap(topo.MaxAge, b.m)
 	}
 	b.life, b.die = context.WithCancel(context.WithoutCancel(ctx))
 	b.links = &links{inbox: b.cfg.inbox, log: b.log, m: b.m, life: b.life, open: make(map[lane]*link)}
@@ -170,6 +174,13 @@ func (b *Bus) furnish(ctx context.Context, control *link) error {
 	if err := b.put(ctx, subjects.BucketState, stateHousekeeper, []byte(housekeeperEmbedded)); err != nil {
 		return err
 	}
+	mode := TapOff
+	if b.tap != nil {
+		mode = TapOn
+	}
+	if err := b.put(ctx, subjects.BucketState, stateTap, []byte(mode)); err != nil {
+		return err
+	}
 	if b.cfg.Listen == "" {
 		// Every holder lived in the process that owned the store before, and is gone with it.
 		if err := emptyLeases(ctx, control.js); err != nil {
@@ -233,6 +244,7 @@ func comesUp(err error) bool {
 const (
 	stateHousekeeper    = "housekeeper"
 	housekeeperEmbedded = "embedded"
+	stateTap            = "tap"
 	leaseHousekeeper    = "housekeeper"
 	topologyTick        = 5 * time.Second
 )

@@ -16,6 +16,13 @@ const (
 	SyncAlways   = "always"
 )
 
+// The values of Config.Tap.
+const (
+	TapAuto = "auto"
+	TapOn   = "on"
+	TapOff  = "off"
+)
+
 // Config says where the bus is: nats.* in the configuration.
 type Config struct {
 	URL      string `name:"url" help:"NATS servers, comma separated. Empty: embed a server in this process."`
@@ -23,6 +30,7 @@ type Config struct {
 	Listen   string `name:"listen" help:"Address on which the embedded server accepts NATS clients, such as the nats CLI. Empty: no port."`
 	Sync     string `name:"sync" help:"When the embedded server syncs to disk: every second (interval) or before each acknowledgement (always)." default:"interval" enum:"interval,always"`
 	MaxStore int64  `name:"max_store" help:"Most bytes that the embedded server stores. Zero: 80 % of the volume." default:"0" type:"bytes"`
+	Tap      string `name:"tap" help:"Hand what is published to the consumers of the same process at once (on, off). auto: in a node with the embedded server; other workers at that server then have nothing to do." default:"auto" enum:"auto,on,off"`
 	Replicas int    `name:"replicas" help:"Copies of each stream; above one only on a cluster." default:"1"`
 
 	// Role is what this process does: "ingress", "worker", "egress", "node", or empty for a command.
@@ -57,6 +65,9 @@ func (c *Config) inbox(u use) string {
 // need no right to empty a stream.
 func (c *Config) keepsHouse() bool { return c.Role != "ingress" && c.Role != "egress" }
 
+// tapped reports whether the tap is on; whoever knows the roles of the process decides what auto means.
+func (c *Config) tapped() bool { return c.Tap == TapOn }
+
 // Validate returns every fault of c.
 func (c *Config) Validate() error {
 	var errs []error
@@ -65,6 +76,15 @@ func (c *Config) Validate() error {
 	}
 	if c.Sync != SyncInterval && c.Sync != SyncAlways {
 		errs = append(errs, fmt.Errorf("nats.sync: %q is neither interval nor always", c.Sync))
+	}
+	switch c.Tap {
+	case "", TapAuto, TapOff:
+	case TapOn:
+		if !c.Embedded() {
+			errs = append(errs, errors.New("nats.tap: on only beside the embedded server: the consumers must be this process's alone"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("nats.tap: %q is none of on, off and auto", c.Tap))
 	}
 	if c.Replicas < 1 || c.Replicas > 5 {
 		errs = append(errs, fmt.Errorf("nats.replicas: %d is not between 1 and 5", c.Replicas))

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -46,6 +47,8 @@ func (b *Bus) ConsumeIn(ctx context.Context, slots int, h InHandler) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(DrainTimeout, stop) })()
 
 	p := &pool{queue: newQueue(room), handle: h, m: b.m, log: b.log}
+	detach := b.tap.attach(p)
+	defer detach()
 	var pullers []*puller
 	for _, class := range order.Priorities {
 		pl, err := b.inPuller(work, class, p)
@@ -64,11 +67,17 @@ func (b *Bus) ConsumeIn(ctx context.Context, slots int, h InHandler) error {
 		taken.Go(func() { p.slot(work) })
 	}
 	<-pullCtx.Done()
+	detach()
 	for _, j := range p.queue.close() {
-		p.handBack(work, j.msg)
+		p.giveUp(work, j)
 	}
 	err := pulls.Wait()
 	p.settle(work, &taken)
+	if p.hand != nil {
+		for _, pl := range pullers {
+			pl.collect(work, p.hand.waiting)
+		}
+	}
 	return err
 }
 
@@ -79,14 +88,16 @@ func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*pul
 	}
 	stream := subjects.StreamIn(class)
 	life := &tenure{link: l, clock: b, since: b.Now(), reconnects: l.reconnects()}
+	bodies := &bodies{link: l, stream: stream}
 	return &puller{
 		link: l, stream: stream, durable: subjects.WorkerDurable, stage: stageIn, priority: class,
 		pull: prefetch(class, b.topo.MaxBody+subjects.HeaderRoom),
 		create: func(ctx context.Context) error {
-			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, subjects.WorkerConsumer())
+			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, b.workerConsumer(ctx))
 			return err
 		},
-		each:     func(m jetstream.Msg) { p.receive(ctx, class, life.began(), m) },
+		each:    func(m jetstream.Msg) news { return p.receive(ctx, class, bodies, life.began(), m) },
+		patient: p.hand != nil, hurry: b.tap.hurried(class), standsBack: p.hand == nil,
 		idle:     func(context.Context, *jetstream.ConsumerInfo) { life.began() }, // after each opening
 		leftover: func(m jetstream.Msg) { p.handBack(ctx, m) },
 		m:        b.m, log: b.log,
@@ -125,16 +136,21 @@ type pool struct {
 	handle InHandler
 	m      *metrics
 	log    *slog.Logger
+	hand   *hand // what the tap has in hand; nil: it is off
 
 	finishing sync.WaitGroup
 }
 
-// receive decodes a message and queues it; it blocks while the class has no room.
-func (p *pool) receive(ctx context.Context, class order.Priority, connected time.Time, m jetstream.Msg) {
+// receive decodes a message and queues it, unless the tap has it in hand; it blocks while the class has
+// no room.
+func (p *pool) receive(ctx context.Context, class order.Priority, from *bodies, connected time.Time, m jetstream.Msg) news {
 	p.m.delivered.WithLabelValues(stageIn, class.String()).Inc()
 	if subjects.IsVoid(m.Subject()) {
 		p.answer(ctx, m, m.Ack)
-		return
+		return newsFresh
+	}
+	if p.hand != nil && p.matched(ctx, m) {
+		return newsKnown
 	}
 	d, err := delivery(m)
 	if err == nil && d.Order.Priority != class {
@@ -143,15 +159,63 @@ func (p *pool) receive(ctx context.Context, class order.Priority, connected time
 	if err != nil {
 		undecodable(ctx, p.m, p.log, stageIn, class, m, err)
 		p.answer(ctx, m, m.Ack)
-		return
+		return newsFresh
 	}
 	d.Seen = seen(d, connected)
 	if d.Deliveries > 1 {
 		p.m.redelivered.WithLabelValues(stageIn, class.String()).Inc()
 	}
+	if d.Order.Body == nil {
+		if p.hand == nil {
+			p.handBack(ctx, m)
+			return newsForeign
+		}
+		// What was in hand may be forgotten after a while; by then it can only end again as expired.
+		d.Seen = d.Seen || time.Since(d.StoredAt) > p.hand.forget-subjects.AckWaitMargin
+		if !p.complete(ctx, from, &d, m) {
+			return newsFresh
+		}
+	}
 	if !p.queue.put(&job{msg: m, delivery: d, since: time.Now()}) {
 		p.handBack(ctx, m)
 	}
+	return newsFresh
+}
+
+// matched takes m when it is the copy of an order in hand, and answers it if that has ended.
+func (p *pool) matched(ctx context.Context, m jetstream.Msg) bool {
+	a, ok := subjects.AcceptOf(m.Headers())
+	if !ok {
+		return false
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return false
+	}
+	answer, known := p.hand.match(a, m, meta.Sequence.Stream, meta.Timestamp)
+	if answer != nil {
+		p.answer(ctx, m, answer)
+	}
+	return known
+}
+
+// complete reads the body that d came without; false: m is answered, as there is none to be had.
+func (p *pool) complete(ctx context.Context, from *bodies, d *order.Delivery, m jetstream.Msg) bool {
+	body, err := from.of(ctx, d)
+	switch {
+	case err == nil:
+		d.Order.Body, d.Size = body, len(body)
+		p.m.fetched.WithLabelValues(d.Order.Priority.String()).Inc()
+		return true
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		undecodable(ctx, p.m, p.log, stageIn, d.Order.Priority, m, err)
+		p.answer(ctx, m, m.Ack)
+	default:
+		p.log.LogAttrs(ctx, slog.LevelWarn, "order can't be read and goes back",
+			slog.String("subject", m.Subject()), slog.Uint64("sequence", d.Sequence), slog.Any("error", err))
+		p.answer(ctx, m, func() error { return m.NakWithDelay(bodyDelay) })
+	}
+	return false
 }
 
 // slot runs jobs until the queue closes.
@@ -179,11 +243,23 @@ func (p *pool) run(ctx context.Context, j *job) {
 		}
 	}
 	finish, err := p.handle(ctx, j.delivery, yield)
-	if err != nil || finish == nil {
+	if j.tapped == nil && (err != nil || finish == nil) {
 		p.verdict(ctx, j, err)
 		return
 	}
-	p.finishing.Go(func() { p.verdict(ctx, j, finish(ctx)) }) // bounded: j holds its place in the queue until then
+	p.finishing.Go(func() { p.conclude(ctx, j, finish, err) }) // bounded: j holds its place in the queue until then
+}
+
+// conclude does what follows the slot, a tapped order's once it is known to be stored (CORRECTNESS 21).
+func (p *pool) conclude(ctx context.Context, j *job, finish func(context.Context) error, err error) {
+	if t := j.tapped; t != nil && !t.await(ctx, &j.delivery) {
+		p.queue.done(j)
+		return
+	}
+	if err == nil && finish != nil {
+		err = finish(ctx)
+	}
+	p.verdict(ctx, j, err)
 }
 
 // verdict tells the server what became of j.
@@ -193,10 +269,10 @@ func (p *pool) verdict(ctx context.Context, j *job, err error) {
 	switch {
 	case err == nil:
 		p.m.verdicts.WithLabelValues(class, "ack").Inc()
-		p.answer(ctx, j.msg, j.msg.Ack)
+		p.ended(ctx, j, stateDone, 0)
 	case order.AsReason(err) != nil:
 		p.m.verdicts.WithLabelValues(class, "refuse").Inc()
-		p.answer(ctx, j.msg, j.msg.Ack) // its record is written; Term would only add an advisory
+		p.ended(ctx, j, stateDone, 0) // its record is written; Term would only add an advisory
 	default:
 		p.m.verdicts.WithLabelValues(class, "nak").Inc()
 		d, _ := retry.Delay(err)
@@ -205,8 +281,23 @@ func (p *pool) verdict(ctx context.Context, j *job, err error) {
 		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "order goes back", slog.String("id", j.delivery.Order.ID.String()),
 			slog.Duration("delay", d), slog.Any("error", err))
-		p.answer(ctx, j.msg, func() error { return j.msg.NakWithDelay(d) })
+		p.ended(ctx, j, stateFailed, d)
 	}
+}
+
+// ended answers j's message, or leaves that to when it comes.
+func (p *pool) ended(ctx context.Context, j *job, as tapState, delay time.Duration) {
+	m := j.msg
+	if j.tapped != nil {
+		if m = j.tapped.end(as, delay); m == nil {
+			return
+		}
+	}
+	if as == stateDone {
+		p.answer(ctx, m, m.Ack)
+		return
+	}
+	p.answer(ctx, m, func() error { return m.NakWithDelay(delay) })
 }
 
 // answer sends an acknowledgement. One that is lost costs a repeat, which its id makes harmless.
@@ -220,11 +311,27 @@ func (p *pool) answer(ctx context.Context, m jetstream.Msg, send func() error) {
 // handBack returns an order that was not begun, so that another process gets it at once.
 func (p *pool) handBack(ctx context.Context, m jetstream.Msg) { p.answer(ctx, m, m.Nak) }
 
+// giveUp lets go of a job that was not begun.
+func (p *pool) giveUp(ctx context.Context, j *job) {
+	m := j.msg
+	if j.tapped != nil {
+		m = j.tapped.release()
+	}
+	if m != nil {
+		p.handBack(ctx, m)
+	}
+}
+
 // progress tells the server about orders that take long, so that they are not handed out twice.
 func (p *pool) progress(ctx context.Context) error {
 	for pause(ctx, progressTick) {
 		for _, j := range p.queue.stale(time.Now(), progressAge) {
-			p.answer(ctx, j.msg, j.msg.InProgress)
+			if m := j.message(); m != nil {
+				p.answer(ctx, m, m.InProgress)
+			}
+		}
+		if p.hand != nil {
+			p.hand.tidy(time.Now())
 		}
 		for _, class := range order.Priorities {
 			jobs, bytes := p.queue.load(class)
@@ -245,32 +352,4 @@ func (p *pool) settle(ctx context.Context, taken *sync.WaitGroup) {
 	p.finishing.Wait()
 	cancel()
 	reports.Wait()
-}
-
-// delivery reads a message of IN or OK.
-func delivery(m jetstream.Msg) (order.Delivery, error) {
-	meta, err := m.Metadata()
-	if err != nil {
-		return order.Delivery{}, err
-	}
-	body := m.Data()
-	o, err := subjects.DecodeOrder(m.Headers(), body)
-	if err != nil {
-		return order.Delivery{}, err
-	}
-	return order.Delivery{
-		Order: o, Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp,
-		Deliveries: int(meta.NumDelivered), Size: len(body), //nolint:gosec // counts
-	}, nil
-}
-
-// undecodable says once, loudly, that a message can't be read: it names no acceptance, so there is
-// nobody to account for, and handing it out again can't help.
-func undecodable(ctx context.Context, ms *metrics, log *slog.Logger, stage string, p order.Priority, m jetstream.Msg, cause error) {
-	ms.undecodable.WithLabelValues(stage, p.String()).Inc()
-	attrs := []slog.Attr{slog.String("subject", m.Subject()), slog.Any("error", cause)}
-	if meta, err := m.Metadata(); err == nil {
-		attrs = append(attrs, slog.String("stream", meta.Stream), slog.Uint64("sequence", meta.Sequence.Stream))
-	}
-	log.LogAttrs(ctx, slog.LevelError, "message can't be read and is taken off its stream", attrs...)
 }

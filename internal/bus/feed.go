@@ -38,6 +38,8 @@ type feedClass struct {
 	// the goroutine in Receive; Open sets it before.
 	next uint64
 
+	early early
+
 	mu     sync.Mutex
 	stream jetstream.Stream
 	ack    ackSubject
@@ -87,11 +89,13 @@ func (f *Feed) open(ctx context.Context, p order.Priority) error {
 	if err := checkSchema("consumer "+f.durable, meta); err != nil {
 		return err
 	}
+	f.setMode(ctx, l, stream, c.CachedInfo().Config)
 	reset, err := l.js.ResetConsumer(ctx, stream, f.durable)
 	if err != nil {
 		return fmt.Errorf("reset consumer of %s: %w", stream, err)
 	}
 	f.classes[p].next = reset.ConsumerInfo.Delivered.Stream + 1
+	f.classes[p].early.reset()
 	return nil
 }
 
@@ -104,6 +108,9 @@ func (f *Feed) create(ctx context.Context, l *link, p order.Priority) error {
 		return errFeedRemoved
 	}
 	cfg := subjects.TargetConsumer(f.target, f.fingerprint, f.bus.Now(), f.bus.topo.MaxAge)
+	if f.bus.tap != nil {
+		cfg = subjects.HeadersOnly(cfg)
+	}
 	_, err := l.js.CreateConsumer(ctx, subjects.StreamOK(p), cfg)
 	return err
 }
@@ -120,34 +127,47 @@ func (f *Feed) isRemoved() bool {
 // Receive hands class p's orders to h, one by one in the order of the stream, until ctx ends or the
 // feed is removed. h may block: then no more are fetched. What got lost between server and client is read again by
 // sequence at once, because the server would repeat it only after its deadline. Repeats of
-// unacknowledged orders do occur.
+// unacknowledged orders do occur. Tapped orders come ahead of those that the consumer brings, with
+// Deliveries zero; what it brings without its body has a nil Order.Body (see Body).
 func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Delivery)) error {
 	l, err := f.bus.links.link(lane{useFeed, p})
 	if err != nil {
 		return fmt.Errorf("receive for %s: %w", f.target, err)
 	}
-	r := &receiver{feed: f, class: p, handle: h}
+	var turn sync.Mutex // one by one, whoever brings it
+	r := &receiver{feed: f, class: p, handle: func(d order.Delivery) {
+		turn.Lock()
+		defer turn.Unlock()
+		h(d)
+	}}
+	br, shut := f.bus.tap.open(p, &f.classes[p])
+	defer shut()
 	pl := &puller{
 		link: l, stream: subjects.StreamOK(p), durable: f.durable, stage: stageOK, priority: p,
 		pull:   prefetch(p, f.bus.topo.MaxBody+subjects.HeaderRoom),
 		create: func(ctx context.Context) error { return f.create(ctx, l, p) },
-		each:   func(m jetstream.Msg) { r.take(ctx, m) },
+		each:   func(m jetstream.Msg) news { return r.take(ctx, m) },
 		idle:   r.idle,
 		m:      f.bus.m, log: f.bus.log,
 	}
+	if br != nil {
+		pl.patient, pl.hurry = true, br.hurry
+	}
 	ctx, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
+	var aside sync.WaitGroup
+	aside.Go(func() {
 		defer stop()
 		select {
 		case <-f.removed:
 		case <-ctx.Done():
 		}
-	}()
+	})
+	if br != nil {
+		aside.Go(func() { br.run(ctx, r.handle) })
+	}
 	err = pl.run(ctx)
 	stop()
-	<-ended
+	aside.Wait()
 	return err
 }
 
@@ -159,6 +179,9 @@ func (f *Feed) Ack(p order.Priority, sequence uint64) error {
 		return fmt.Errorf("ack %d for %s: %w", sequence, f.target, err)
 	}
 	c := &f.classes[p]
+	if c.early.acked(sequence) {
+		return nil // the server has not handed it out yet, and would not hear of it
+	}
 	c.mu.Lock()
 	subject := c.ack.of(sequence)
 	c.mu.Unlock()
@@ -232,7 +255,7 @@ type receiver struct {
 }
 
 // take hands out a message, after those before it that never arrived.
-func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
+func (r *receiver) take(ctx context.Context, m jetstream.Msg) news {
 	f, c := r.feed, &r.feed.classes[r.class]
 	f.bus.m.delivered.WithLabelValues(stageOK, r.class.String()).Inc()
 	c.mu.Lock()
@@ -241,7 +264,7 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
 	meta, err := m.Metadata()
 	if err != nil {
 		undecodable(ctx, f.bus.m, f.bus.log, stageOK, r.class, m, err)
-		return
+		return newsFresh
 	}
 	seq := meta.Sequence.Stream
 	if c.next != 0 && seq > c.next {
@@ -253,15 +276,19 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) {
 	}
 	if subjects.IsVoid(m.Subject()) {
 		_ = f.Ack(r.class, seq) // lost: comes again and is acked then
-		return
+		return newsFresh
+	}
+	if r.matched(m, seq) {
+		return newsKnown
 	}
 	d, err := delivery(m)
 	if err != nil {
 		undecodable(ctx, f.bus.m, f.bus.log, stageOK, r.class, m, err)
 		_ = f.Ack(r.class, seq)
-		return
+		return newsFresh
 	}
 	r.handle(d)
+	return newsFresh
 }
 
 // idle learns from the consumer's state what the server believes to have delivered.
@@ -297,6 +324,9 @@ func (r *receiver) repair(ctx context.Context, until uint64) {
 		f.bus.m.repaired.Inc()
 		if subjects.IsVoid(raw.Subject) {
 			_ = f.Ack(r.class, raw.Sequence)
+			continue
+		}
+		if a, ok := subjects.AcceptOf(raw.Header); ok && r.early(raw.Sequence, a) {
 			continue
 		}
 		d, err := reread(raw)

@@ -201,6 +201,10 @@ func TestDeletedTargetConsumerIsMadeAgain(t *testing.T) {
 	require.NoError(t, js.DeleteConsumer(t.Context(), "OK_HIGH", "target-builder"))
 	publishOK(t, b, 3, order.PriorityHigh)
 	require.Eventually(t, func() bool { return y.distinct() == 6 }, soon, tick)
+	require.Eventually(t, func() bool { // tapped orders don't wait for it
+		_, err := js.Consumer(t.Context(), "OK_HIGH", "target-builder")
+		return err == nil
+	}, soon, tick)
 	require.Equal(t, "print", consumerInfo(t, js, "OK_HIGH", "target-builder").Config.Metadata[subjects.MetaFingerprint])
 }
 

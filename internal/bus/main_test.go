@@ -40,11 +40,17 @@ func testTopology() subjects.Options {
 // testBus connects a Bus to the test's server as a process of its own would.
 func testBus(tb testing.TB, s *natstest.Server, change ...func(*subjects.Options)) *Bus {
 	tb.Helper()
+	return processBus(tb, s, tapOf(tb), change...)
+}
+
+// processBus is testBus with the tap as told, as if the process had the server to itself.
+func processBus(tb testing.TB, s *natstest.Server, tap string, change ...func(*subjects.Options)) *Bus {
+	tb.Helper()
 	topo := testTopology()
 	for _, f := range change {
 		f(&topo)
 	}
-	cfg := Config{URL: "nats://test", Sync: SyncInterval, Replicas: 1}
+	cfg := Config{URL: "nats://test", Sync: SyncInterval, Replicas: 1, Tap: tap}
 	reg := prometheus.NewRegistry()
 	b := newBus(context.Background(), cfg, topo, slog.New(slog.DiscardHandler), reg)
 	b.links.base = []nats.Option{s.ConnectOption()}
@@ -52,6 +58,9 @@ func testBus(tb testing.TB, s *natstest.Server, change ...func(*subjects.Options
 	tb.Cleanup(b.Close)
 	_, err := b.Apply(tb.Context())
 	require.NoError(tb, err)
+	if tap == TapOn {
+		require.NoError(tb, b.put(tb.Context(), subjects.BucketState, stateTap, []byte(TapOn)))
+	}
 	return b
 }
 

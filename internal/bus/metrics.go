@@ -28,6 +28,11 @@ type metrics struct {
 	nested      prometheus.Counter
 	repaired    prometheus.Counter
 
+	tapped   *prometheus.CounterVec // by stage and class
+	untapped *prometheus.CounterVec
+	dropped  *prometheus.CounterVec // by class
+	fetched  *prometheus.CounterVec
+
 	reconnects    *prometheus.CounterVec
 	faults        *prometheus.CounterVec
 	badVerdicts   prometheus.Counter
@@ -52,6 +57,7 @@ const (
 	reopenMissing   = "missing"
 	reopenClosed    = "closed"
 	reopenReconnect = "reconnect"
+	reopenTapped    = "tapped"
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -86,6 +92,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		heldMax:       gauges("held_max", "Most orders that this process holds.", "priority"),
 		nested:        counter("nested_total", "Orders run between the steps of a less urgent one."),
 		repaired:      counter("feed_repaired_total", "Messages lost between server and client and read again by sequence."),
+		tapped:        counters("tapped_total", "Orders handed to consumers of this process without their consumer.", "stage", "priority"),
+		untapped:      counters("untapped_total", "Orders left to their consumer because there was no room to tap them.", "stage", "priority"),
+		dropped:       counters("tap_dropped_total", "Tapped orders that the store did not take, or had already.", "priority"),
+		fetched:       counters("tap_fetched_total", "Orders that were read by sequence because they came without their body.", "priority"),
 		reconnects:    counters("reconnects_total", "Connections made again after they were lost.", "connection"),
 		faults:        counters("connection_faults_total", "Faults that the client library reported aside.", "connection", "kind"),
 		badVerdicts:   counter("bad_verdicts_total", "Verdicts that can't be read."),
@@ -109,16 +119,18 @@ func (m *metrics) prepare() {
 			}
 		}
 		for _, stage := range []string{stageIn, stageOK} {
-			for _, v := range []*prometheus.CounterVec{m.delivered, m.redelivered, m.undecodable} {
+			for _, v := range []*prometheus.CounterVec{m.delivered, m.redelivered, m.undecodable, m.tapped, m.untapped} {
 				v.WithLabelValues(stage, p.String())
 			}
-			for _, reason := range []string{reopenSilent, reopenMissing, reopenClosed, reopenReconnect} {
+			for _, reason := range []string{reopenSilent, reopenMissing, reopenClosed, reopenReconnect, reopenTapped} {
 				m.reopened.WithLabelValues(stage, p.String(), reason)
 			}
 		}
 		for _, v := range []string{"ack", "refuse", "nak"} {
 			m.verdicts.WithLabelValues(p.String(), v)
 		}
+		m.dropped.WithLabelValues(p.String())
+		m.fetched.WithLabelValues(p.String())
 		m.held.WithLabelValues(p.String())
 		m.heldBytes.WithLabelValues(p.String())
 		m.heldMax.WithLabelValues(p.String()).Set(maxHeld)

@@ -84,7 +84,7 @@ func (b *Bus) reconcile(ctx context.Context, to jetstream.JetStream) ([]Change, 
 		if len(errs) > 0 {
 			break
 		}
-		note(reconcileConsumer(ctx, l.js, to, subjects.StreamIn(p), subjects.WorkerConsumer()))
+		note(reconcileConsumer(ctx, l.js, to, subjects.StreamIn(p), b.workerConsumer(ctx)))
 	}
 	for _, k := range subjects.Buckets(b.topo) {
 		note(reconcileBucket(ctx, l.js, to, k))
@@ -147,6 +147,7 @@ func reconcileConsumer(ctx context.Context, js, to jetstream.JetStream, stream s
 			{"max deliver", has.MaxDeliver, want.MaxDeliver},
 			{"max ack pending", has.MaxAckPending, want.MaxAckPending},
 			{"backoff", has.BackOff, want.BackOff},
+			{"headers only", has.HeadersOnly, want.HeadersOnly},
 			{"schema", has.Metadata[subjects.MetaSchema], want.Metadata[subjects.MetaSchema]},
 		})
 	}
@@ -155,6 +156,26 @@ func reconcileConsumer(ctx context.Context, js, to jetstream.JetStream, stream s
 	}
 	_, err = to.CreateOrUpdateConsumer(ctx, stream, want)
 	return c, err
+}
+
+// workerConsumer is the workers' consumer as this process declares it: without bodies where orders are
+// tapped, which the process with the embedded server decides for all others.
+func (b *Bus) workerConsumer(ctx context.Context) jetstream.ConsumerConfig {
+	c := subjects.WorkerConsumer()
+	if b.tap != nil || b.server == nil && b.tappedElsewhere(ctx) {
+		return subjects.HeadersOnly(c)
+	}
+	return c
+}
+
+// tappedElsewhere reports whether the process with the embedded server says that it taps its orders.
+func (b *Bus) tappedElsewhere(ctx context.Context) bool {
+	kv, err := b.bucket(ctx, subjects.BucketState)
+	if err != nil {
+		return false // no buckets: nobody furnished this server
+	}
+	e, err := kv.Get(ctx, stateTap)
+	return err == nil && string(e.Value()) == TapOn
 }
 
 func reconcileBucket(ctx context.Context, js, to jetstream.JetStream, want jetstream.KeyValueConfig) (Change, error) {

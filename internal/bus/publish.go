@@ -50,7 +50,10 @@ func (b *Bus) Publish(ctx context.Context, o *order.Order) (order.Receipt, error
 		return order.Receipt{}, fmt.Errorf("publish %s: %w: %w", o.ID, order.ErrUnavailable, err)
 	}
 	subject := subjects.In(o.Priority, subjects.Partition(o, b.topo.Partitions))
-	return b.publish(ctx, l, stageIn, o.Priority, message(subject, subjects.InMsgID(o), o))
+	tapped, at := b.tap.in(o), b.Now()
+	r, err := b.publish(ctx, l, stageIn, o.Priority, message(subject, subjects.InMsgID(o), o))
+	b.tap.settled(tapped, o.Priority, r, at, err)
+	return r, err
 }
 
 // PublishOK stores o on OK. While the store is full or away it holds o and tries again until ctx
@@ -61,7 +64,12 @@ func (b *Bus) PublishOK(ctx context.Context, o *order.Order) (order.Receipt, err
 		return order.Receipt{}, fmt.Errorf("publish %s: %w: %w", o.ID, order.ErrUnavailable, err)
 	}
 	subject := subjects.OK(o.Origin, o.Priority, subjects.Partition(o, b.topo.Partitions))
-	return b.insist(ctx, l, stageOK, o.Priority, message(subject, subjects.OKMsgID(o), o))
+	at := b.Now()
+	r, err := b.insist(ctx, l, stageOK, o.Priority, message(subject, subjects.OKMsgID(o), o))
+	if err == nil && !r.Duplicate && b.Now().Sub(at) < publishBudget { // else it may have been stored long ago
+		b.tap.out(o, r.Sequence, at)
+	}
+	return r, err
 }
 
 // RecordRejected stores the terminal record of an order that ended before OK, and its trail. It

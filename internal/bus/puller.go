@@ -17,6 +17,10 @@ const (
 	// again; suspicion is the second look that a busy neighbour's consumer gets first.
 	silence   = 2 * time.Second
 	suspicion = 500 * time.Millisecond
+	// standBackTick is how often a puller that stands back looks whether it still has to; collectWait
+	// bounds collecting copies at the end.
+	standBackTick = 5 * time.Second
+	collectWait   = time.Second
 	// idleTick is how often an idle puller looks whether its connection is still the same.
 	idleTick = 250 * time.Millisecond
 )
@@ -33,7 +37,12 @@ type puller struct {
 	// create makes the consumer when it is gone.
 	create func(ctx context.Context) error
 	// each gets every message, in order; it may block, which is the backpressure.
-	each func(m jetstream.Msg)
+	each func(m jetstream.Msg) news
+	// patient: messages that are no news need not come at once; hurry, if set, says that one waits.
+	patient bool
+	hurry   <-chan struct{}
+	// standsBack: a consumer without bodies is somebody else's alone.
+	standsBack bool
 	// idle, if set, hears the consumer's state when nothing arrived for a while and after each
 	// opening.
 	idle func(ctx context.Context, info *jetstream.ConsumerInfo)
@@ -45,6 +54,17 @@ type puller struct {
 
 	suspect uint64 // consumer sequence at the first look, plus one; zero: no suspicion
 }
+
+// news is what a message was to who got it.
+type news uint8
+
+const (
+	newsFresh   news = iota + 1
+	newsKnown        // a copy of an order that is in hand
+	newsForeign      // nothing for this process: the consumer is somebody else's
+)
+
+var errTapped = errors.New("consumer belongs to the process with the embedded server, which taps its orders")
 
 // pull is one request for messages.
 type pull struct {
@@ -96,7 +116,12 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 	if err != nil {
 		return false, reopenMissing, err
 	}
-	in := &intake{consumer: c, pull: p.pull}
+	bare := c.CachedInfo().Config.HeadersOnly
+	if bare && p.standsBack {
+		p.standBack(ctx, c)
+		return false, reopenTapped, errTapped
+	}
+	in := &intake{consumer: c, pull: p.pull, patient: p.patient && bare, hurry: p.hurry}
 	if err := in.start(ctx); err != nil {
 		return false, reopenClosed, err
 	}
@@ -118,7 +143,11 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			return served, reopenClosed, ctx.Err()
 		case err == nil:
 			p.suspect, wait, idle, served = 0, silence, 0, true
-			p.each(msg)
+			n := p.each(msg)
+			if n == newsForeign {
+				return served, reopenTapped, errTapped
+			}
+			in.was(n)
 		case errors.Is(err, errNothing):
 			if idle += idleTick; idle < wait {
 				continue
@@ -158,6 +187,41 @@ func (p *puller) open(ctx context.Context) (jetstream.Consumer, error) {
 	return c, nil
 }
 
+// standBack waits until the consumer is for everybody again.
+func (p *puller) standBack(ctx context.Context, c jetstream.Consumer) {
+	p.log.LogAttrs(ctx, slog.LevelWarn, "no orders for this process: the node with the embedded server taps its own (nats.tap)",
+		slog.String("stream", p.stream), slog.String("consumer", p.durable))
+	for pause(ctx, standBackTick) {
+		if info, err := c.Info(ctx); err != nil || !info.Config.HeadersOnly {
+			return
+		}
+	}
+}
+
+// collect answers what has ended and whose copy has not come, for at most collectWait; anything else
+// that comes goes back.
+func (p *puller) collect(ctx context.Context, waiting func() int) {
+	end := time.Now().Add(collectWait)
+	for waiting() > 0 && time.Now().Before(end) && ctx.Err() == nil {
+		c, err := p.link.js.Consumer(ctx, p.stream, p.durable)
+		if err != nil {
+			return
+		}
+		in := &intake{consumer: c}
+		if err := in.gather(); err != nil {
+			return
+		}
+		n := 0
+		for m := range in.batch.Messages() {
+			n++
+			p.each(m)
+		}
+		if n == 0 {
+			return
+		}
+	}
+}
+
 // look asks for the consumer's state after nothing arrived for a while. The consumer is silent
 // when messages wait and none went to anybody, this process or another, between two looks.
 func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missing bool) {
@@ -184,7 +248,7 @@ func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missin
 func (p *puller) finish(ctx context.Context, in *intake) {
 	switch {
 	case ctx.Err() == nil:
-		in.rest(p.each)
+		in.rest(func(m jetstream.Msg) { p.each(m) })
 	case p.leftover != nil:
 		in.rest(p.leftover)
 	default:

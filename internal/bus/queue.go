@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -23,14 +24,25 @@ const (
 
 // job is one order between its arrival and its verdict.
 type job struct {
-	msg      jetstream.Msg
+	msg      jetstream.Msg // nil: it was tapped
 	delivery order.Delivery
 	since    time.Time // handed to this process, or last reported in progress
+	tapped   *tapped   // nil: the consumer brought it
+}
+
+// message is what the consumer brought for j; nil: nothing yet.
+func (j *job) message() jetstream.Msg {
+	if j.tapped != nil {
+		return j.tapped.message()
+	}
+	return j.msg
 }
 
 // class is the state of one priority in a queue.
 type class struct {
-	waiting []*job // at most queue.room
+	waiting []*job // at most queue.room of the consumer's, tapRoom with tapped ones
+	queued  int    // bytes of waiting
+	putting int    // callers of put that wait for room
 	passed  int    // more urgent jobs taken while this class waited
 	running int    // taken, no verdict yet
 	bytes   int    // of running
@@ -40,8 +52,10 @@ func (c *class) ready() bool {
 	return len(c.waiting) > 0 && c.running < maxHeld && c.bytes < maxHeldBytes
 }
 
-// queue is where the pullers of all classes meet the slots. It holds at most room jobs of each
-// class that nobody has begun; when full, put blocks, which stops that class's puller.
+// queue is where the pullers of all classes, and the tap, meet the slots. It holds at most room jobs of
+// each class that nobody has begun; when full, put blocks, which stops that class's puller. Of tapped
+// jobs it holds more, as they have come without being asked for; but none overtakes one that put waits
+// with.
 type queue struct {
 	room int
 
@@ -63,16 +77,61 @@ func (q *queue) put(j *job) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := &q.classes[j.delivery.Order.Priority]
+	c.putting++
 	for len(c.waiting) >= q.room && !q.closed {
 		q.changed.Wait()
 	}
+	c.putting--
 	if q.closed {
 		return false
 	}
+	q.add(c, j)
+	return true
+}
+
+func (q *queue) add(c *class, j *job) {
 	c.waiting = append(c.waiting, j)
+	c.queued += j.delivery.Size
 	q.jobs[j] = struct{}{}
 	q.changed.Broadcast()
+}
+
+// roomFor reports whether offer would take a job of class p and this size now.
+func (q *queue) roomFor(p order.Priority, size int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.admits(&q.classes[p], size)
+}
+
+func (q *queue) admits(c *class, size int) bool {
+	return !q.closed && c.putting == 0 && len(c.waiting) < tapRoom && c.queued+size <= tapBytes
+}
+
+// offer adds a tapped job if there is room; it does not wait.
+func (q *queue) offer(j *job) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := &q.classes[j.delivery.Order.Priority]
+	if !q.admits(c, j.delivery.Size) {
+		return false
+	}
+	q.add(c, j)
 	return true
+}
+
+// withdraw takes a job back that nobody has begun; one that was begun stays.
+func (q *queue) withdraw(j *job) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	c := &q.classes[j.delivery.Order.Priority]
+	i := slices.Index(c.waiting, j)
+	if i < 0 {
+		return
+	}
+	c.waiting = slices.Delete(c.waiting, i, i+1)
+	c.queued -= j.delivery.Size
+	delete(q.jobs, j)
+	q.changed.Broadcast() // room for put
 }
 
 // take waits for the next job; nil means that the queue is closed.
@@ -141,6 +200,7 @@ func (q *queue) begin(p order.Priority) *job {
 	j := c.waiting[0]
 	c.waiting[0] = nil
 	c.waiting = c.waiting[1:]
+	c.queued -= j.delivery.Size
 	c.running++
 	c.bytes += j.delivery.Size
 	q.changed.Broadcast() // room for put
@@ -166,7 +226,7 @@ func (q *queue) close() []*job {
 	var rest []*job
 	for i := range q.classes {
 		rest = append(rest, q.classes[i].waiting...)
-		q.classes[i].waiting = nil
+		q.classes[i].waiting, q.classes[i].queued = nil, 0
 	}
 	for _, j := range rest {
 		delete(q.jobs, j)
@@ -194,9 +254,5 @@ func (q *queue) load(p order.Priority) (jobs, bytes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c := &q.classes[p]
-	bytes = c.bytes
-	for _, j := range c.waiting {
-		bytes += j.delivery.Size
-	}
-	return c.running + len(c.waiting), bytes
+	return c.running + len(c.waiting), c.bytes + c.queued
 }
