@@ -97,7 +97,7 @@ func (c *exportCmd) config(a *app, now time.Time) (export.Config, error) {
 		}
 		t, err := parseSince(bound.text, now)
 		if err != nil {
-			return cfg, fmt.Errorf("%s: %w", bound.name, err)
+			return cfg, errors.New(bound.name + strings.TrimPrefix(err.Error(), "since"))
 		}
 		*bound.to = t
 	}
