@@ -58,6 +58,14 @@ func rounds() int {
 	return 1
 }
 
+// tap is nats.tap of every node: MILLRACE_E2E_TAP (on, off), on without it.
+func tap() string {
+	if mode := os.Getenv("MILLRACE_E2E_TAP"); mode != "" {
+		return mode
+	}
+	return "on"
+}
+
 // soak reports whether outages last as long as promised and ratios are asserted.
 func soak() bool { return os.Getenv("MILLRACE_E2E_SOAK") != "" || rounds() >= 10 }
 

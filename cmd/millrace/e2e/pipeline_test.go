@@ -67,6 +67,7 @@ func newNode(t *testing.T, args ...string) *pipeline {
 	p.doors = []string{"http://" + door}
 	n := newProcess(t, "node", "node", append([]string{
 		"--ingress.listen=" + door, "--nats.store_dir=" + p.store, "--builder.url=" + p.builder, patience,
+		"--nats.tap=" + tap(),
 	}, args...)...)
 	p.bus, p.egress, p.ingress, p.workers, p.all = n, n, []*process{n}, []*process{n}, []*process{n}
 	return p
