@@ -96,7 +96,7 @@ func (b *Bus) start(ctx context.Context, reg prometheus.Registerer) error {
 	if err != nil {
 		return err
 	}
-	b.backlog = upkeep.NewBacklog(control.js, b.log, reg)
+	b.backlog = b.cfg.sees(upkeep.NewBacklog(control.js, b.log, reg))
 	purge := upkeep.PurgeConfig{Window: b.topo.MaxAge, Record: b.topo.RecordMaxBytes > 0}
 	if b.server == nil {
 		b.clock = upkeep.NewClock(control.js, subjects.StreamIn(order.PriorityHigh), b.log, reg)

@@ -36,6 +36,7 @@ type class struct {
 	metrics  classMetrics
 	oldest   atomic.Int64 // nanoseconds; zero: nothing waits
 	history  history      // of Run's goroutine for this class
+	blind    bool         // see Blind
 }
 
 // NewBacklog returns a Backlog of all classes; reg gets the millrace_bus_queue_… series.
@@ -44,6 +45,15 @@ func NewBacklog(js jetstream.JetStream, log *slog.Logger, reg prometheus.Registe
 	m := newBacklogMetrics(reg)
 	for i, p := range order.Priorities {
 		b.classes[i].js, b.classes[i].priority, b.classes[i].metrics = js, p, m.class(p)
+	}
+	return b
+}
+
+// Blind makes b never read an order, not even for the time that it was stored, for a process that has no right
+// to: what waits when it starts counts as new then. It is called before Run.
+func (b *Backlog) Blind() *Backlog {
+	for i := range b.classes {
+		b.classes[i].blind = true
 	}
 	return b
 }
@@ -106,6 +116,10 @@ func (c *class) datableAfter(seq uint64) bool {
 // restart under load would forget how old the backlog is. When it can't be read, it is dated now.
 func (c *class) seed(ctx context.Context, first uint64, now time.Time) {
 	at := now
+	if c.blind {
+		c.history.marks = append(c.history.marks[:0], mark{seq: first - 1, from: at, until: at}, mark{seq: first, from: at, until: at})
+		return
+	}
 	if stream, err := c.js.Stream(ctx, subjects.StreamIn(c.priority)); err == nil {
 		m, err := stream.GetMsg(ctx, first, jetstream.WithGetMsgSubject(">"))
 		if err == nil && m.Time.Before(now) {

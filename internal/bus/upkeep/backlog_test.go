@@ -115,3 +115,15 @@ func TestBacklogSeriesExistFromTheStart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 9, n)
 }
+
+func TestABlindBacklogDatesWhatItFindsFromItsStart(t *testing.T) {
+	s, js := started(t)
+	publish(t, js, subjects.In(order.PriorityHigh, 0), 20)
+	first := messageTime(t, js, subjects.StreamIn(order.PriorityHigh), 1)
+	eventually(t, func() bool { return time.Since(first) > 700*time.Millisecond })
+	since := time.Now()
+	b := NewBacklog(s.JetStream(t), discard(), prometheus.NewRegistry()).Blind()
+	require.NoError(t, b.classes[0].sample(t.Context()))
+	require.LessOrEqual(t, b.Oldest(order.PriorityHigh), time.Since(since))
+	require.Positive(t, b.Oldest(order.PriorityHigh))
+}
