@@ -15,7 +15,7 @@ const (
 	Signers = "signers.v1"
 	// MaxPartitions bounds orders.partitions.
 	MaxPartitions = 64
-	// void is the partition token of messages that only burn a sequence.
+	// void is the partition token of messages that are no order: they burn a sequence, or claim an end.
 	void = "void"
 )
 
@@ -39,8 +39,8 @@ func Done(target string) string { return "orders.done." + target }
 // Verdicts is where one ingress process hears of its orders: core NATS, never stored.
 func Verdicts(ingress string) string { return "verdicts." + ingress }
 
-// Void is the subject under which sequences of class p's IN or OK stream are burnt; consumers skip
-// what they find there (see IsVoid).
+// Void is the subject of what is no order in class p's IN or OK stream: a sequence burnt, or the claim of
+// an order's end before OK. Consumers skip what they find there (see IsVoid).
 func Void(stream string) (string, error) {
 	for _, p := range order.Priorities {
 		switch stream {
@@ -53,7 +53,7 @@ func Void(stream string) (string, error) {
 	return "", fmt.Errorf("stream %s has no void subject", stream)
 }
 
-// IsVoid reports whether a message with this subject only burns a sequence.
+// IsVoid reports whether a message with this subject is no order.
 func IsVoid(subject string) bool { return strings.HasSuffix(subject, "."+void) }
 
 // Partition maps an order's ordering key (its replacement key, else its signer) to one of n

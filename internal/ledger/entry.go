@@ -219,3 +219,16 @@ func appendPadded(b []byte, s string, size int) []byte {
 	}
 	return b
 }
+
+// Accepts returns the acceptances that a batch is about.
+func Accepts(batch []byte) ([]order.AcceptID, error) {
+	es, err := Decode(batch)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]order.AcceptID, len(es))
+	for i := range es {
+		ids[i] = es[i].Accept
+	}
+	return ids, nil
+}

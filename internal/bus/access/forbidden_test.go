@@ -29,7 +29,7 @@ func TestWhatIsNotARolesWorkIsRefused(t *testing.T) {
 		},
 		"worker": {
 			"orders.in.high.00", "orders.done.one", "$JS.API.CONSUMER.MSG.NEXT.OK_HIGH.target-one",
-			"$JS.ACK.OK_HIGH.target-one.1.1.1.1.0", "$JS.API.DIRECT.GET.OK_HIGH", "$KV.LEASES.target-one",
+			"$JS.ACK.OK_HIGH.target-one.1.1.1.1.0", "$JS.API.DIRECT.GET.RECORD", "$KV.LEASES.target-one",
 		},
 		"egress": {
 			"orders.in.high.00", "orders.ok.local.high.00", "orders.rejected.high", "verdicts.door-1",

@@ -64,8 +64,9 @@ func ingress() Role {
 	return r
 }
 
-// worker takes orders from IN and stores what is valid on OK. It is the one that keeps house, too:
-// it may purge the streams of the path, which is as much as its acknowledgements mean anyway.
+// worker takes orders from IN and stores what is valid on OK; it may read whether an order has an end
+// already, in OK and the ledgers. It is the one that keeps house, too: it may purge the streams of the
+// path, which is as much as its acknowledgements mean anyway.
 func worker() Role {
 	r := Role{
 		Name: "worker", Purpose: "validation: takes IN, stores OK, records refusals, keeps house",
@@ -76,7 +77,7 @@ func worker() Role {
 		in := subjects.StreamIn(p)
 		r.Publish = append(r.Publish, ordersOf(subjects.OK("", p, 0)), subjects.Rejected(p))
 		r.Publish = append(r.Publish, consume(in, subjects.WorkerDurable)...)
-		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+in) // how old the backlog is
+		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+in)                   // how old the backlog is
 		for _, s := range []string{in, subjects.StreamOK(p)} {
 			r.Publish = append(r.Publish, "$JS.API.CONSUMER.LIST."+s, "$JS.API.STREAM.PURGE."+s)
 		}
@@ -87,6 +88,11 @@ func worker() Role {
 		r.Publish = append(r.Publish, "$KV."+b+".*")
 	}
 	r.Publish = append(r.Publish, readBucket(subjects.BucketLeases)...)
+	// Whether an order that comes back has an end.
+	for _, p := range order.Priorities {
+		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+subjects.StreamOK(p))
+	}
+	r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+subjects.StreamDone, "$JS.API.DIRECT.GET."+subjects.StreamRejected)
 	return r
 }
 

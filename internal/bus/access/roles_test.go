@@ -117,6 +117,18 @@ func validate(ctx context.Context, b *bus.Bus, o *order.Order) error {
 	if _, err := b.PublishOK(ctx, o); err != nil {
 		return err
 	}
+	ends := b.Ends(func([]byte) ([]order.AcceptID, error) { return nil, nil })
+	old := *o // of which every stream is asked
+	old.Accept = order.NewAcceptID(time.Now().Add(-time.Hour))
+	if _, err := ends.ClaimEnd(ctx, &old, []byte("entry")); err != nil {
+		return err
+	}
+	if err := b.RecordRejected(ctx, &old, []byte("entry")); err != nil {
+		return err
+	}
+	if _, err := ends.Recorded(ctx, o); err != nil {
+		return err
+	}
 	return b.SendVerdict(ctx, o.Ingress, order.Verdict{Accept: o.Accept, ID: o.ID})
 }
 
