@@ -25,6 +25,7 @@ type store struct {
 	mu       sync.Mutex
 	now      time.Time
 	ok       map[string]*order.Order // by message id: a second copy is not stored
+	claims   map[string][]byte       // by the same id: whichever comes first
 	records  map[order.AcceptID]ledger.Entry
 	trails   map[order.AcceptID]*order.Trail // of the records
 	refusals map[order.ID]*order.Reason
@@ -37,25 +38,26 @@ type store struct {
 
 func newStore() *store {
 	return &store{
-		now: testNow, ok: map[string]*order.Order{}, records: map[order.AcceptID]ledger.Entry{}, trails: map[order.AcceptID]*order.Trail{},
+		now: testNow, ok: map[string]*order.Order{}, claims: map[string][]byte{}, records: map[order.AcceptID]ledger.Entry{}, trails: map[order.AcceptID]*order.Trail{},
 		refusals: map[order.ID]*order.Reason{}, marks: map[order.AcceptID]int{},
 	}
 }
 
-// effect does f unless the store fails before it; it may fail after it, too.
+// effect does f unless the store fails before it; it may fail after it, too. Other workers may do what
+// they do before and after it, but not meanwhile.
 func (s *store) effect(ctx context.Context, name string, f func()) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.fail != nil {
 		if err := s.fail(name, false); err != nil {
 			return err
 		}
 	}
+	s.mu.Lock()
 	f()
 	s.trail = append(s.trail, name)
+	s.mu.Unlock()
 	if s.fail != nil {
 		return s.fail(name, true)
 	}
@@ -90,7 +92,7 @@ func (b *fakeBus) ConsumeIn(ctx context.Context, slots int, h func(context.Conte
 func (b *fakeBus) PublishOK(ctx context.Context, o *order.Order) (r order.Receipt, err error) {
 	err = b.effect(ctx, "ok", func() {
 		id := subjects.OKMsgID(o)
-		if b.ok[id] != nil {
+		if b.ok[id] != nil || b.claims[id] != nil {
 			r.Duplicate = true
 			return
 		}
@@ -111,6 +113,25 @@ func (b *fakeBus) RecordRejected(ctx context.Context, o *order.Order, entry []by
 		}
 		b.trails[o.Accept] = o.Trail
 	})
+}
+
+func (b *fakeBus) ClaimEnd(ctx context.Context, o *order.Order, entry []byte) (claimed []byte, err error) {
+	id := subjects.OKMsgID(o)
+	err = b.effect(ctx, "claim", func() {
+		if _, recorded := b.records[o.Accept]; b.ok[id] != nil || recorded && b.claims[id] == nil {
+			return
+		}
+		if b.claims[id] == nil {
+			b.claims[id] = entry
+		}
+		claimed = b.claims[id]
+	})
+	return claimed, err
+}
+
+func (b *fakeBus) Recorded(ctx context.Context, o *order.Order) (recorded bool, err error) {
+	err = b.effect(ctx, "look", func() { _, recorded = b.records[o.Accept] })
+	return recorded, err
 }
 
 func (b *fakeBus) PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error {
@@ -135,7 +156,7 @@ func (b *fakeBus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
 }
 
 func (b *fakeBus) ports() Ports {
-	return Ports{Source: b, Publisher: b, Recorder: b, Refusals: b, Verdicts: b, Suspects: b, Clock: b}
+	return Ports{Source: b, Publisher: b, Recorder: b, Ends: b, Refusals: b, Verdicts: b, Suspects: b, Clock: b}
 }
 
 // rulesFunc is Rules by a function.

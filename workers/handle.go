@@ -23,8 +23,8 @@ func (w *Worker) handle(ctx context.Context, d order.Delivery, yield func()) (fu
 	w.metrics.waited(d, now)
 	d.Order.Trail = &order.Trail{InSequence: d.Sequence, InStoredAt: d.StoredAt, Attempts: d.Deliveries}
 	switch {
-	case !d.Seen && d.Order.Expired(now):
-		return func(ctx context.Context) error { return w.expire(ctx, d.Order) }, nil
+	case d.Order.Expired(now):
+		return func(ctx context.Context) error { return w.lapse(ctx, d) }, nil
 	case d.Deliveries >= suspectAfter:
 		return func(ctx context.Context) error { return w.runAlone(ctx, d) }, nil
 	}
@@ -56,7 +56,7 @@ func (w *Worker) settlement(d order.Delivery, valid *order.Order, err error) (fu
 	}
 	return func(ctx context.Context) error {
 		if reason != nil {
-			return w.refuse(ctx, d.Order, ledger.Invalid, reason)
+			return w.end(ctx, d, ledger.Invalid, reason)
 		}
 		return w.approve(ctx, d, valid)
 	}, nil

@@ -14,14 +14,14 @@ import (
 const verdictValid = "valid"
 
 type metrics struct {
-	verdicts            map[order.Code]prometheus.Counter // key zero: valid
-	queued, validate    map[order.Priority]prometheus.Observer
-	txs                 prometheus.Observer
-	inSlot              prometheus.Gauge
-	aside               prometheus.Counter
-	suspects, poisoned  prometheus.Counter
-	panics, mismatches  prometheus.Counter
-	late, verdictErrors prometheus.Counter
+	verdicts               map[order.Code]prometheus.Counter // key zero: valid
+	queued, validate       map[order.Priority]prometheus.Observer
+	txs                    prometheus.Observer
+	inSlot                 prometheus.Gauge
+	aside                  prometheus.Counter
+	suspects, poisoned     prometheus.Counter
+	panics, mismatches     prometheus.Counter
+	repeats, verdictErrors prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -52,7 +52,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		poisoned:      counter("poisoned_total", "Orders given up because they killed a worker or panicked, alone."),
 		panics:        counter("panics_total", "Panics recovered while validating."),
 		mismatches:    counter("identity_mismatches_total", "Orders whose stored identity is not that of their bytes."),
-		late:          counter("late_total", "Expired orders that went to OK because they may have been stored there before."),
+		repeats:       counter("repeats_total", "Orders that came back and had their end before: in OK, or a record."),
 		verdictErrors: counter("verdicts_unsent_total", "Verdicts that could not be sent to the waiting door."),
 	}
 	for _, c := range order.Codes() {

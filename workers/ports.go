@@ -33,6 +33,17 @@ type Recorder interface {
 	RecordRejected(ctx context.Context, o *order.Order, entry []byte) error
 }
 
+// Ends settles which end counts for an order that another worker may have handed out, ended, or be about
+// to end as well.
+type Ends interface {
+	// ClaimEnd keeps o out of OK from now on and returns the ledger entry to be recorded: the given one, or
+	// that of the worker who claimed first. nil: nothing is to be recorded, because o is in OK, or was, or
+	// has a record. An error says nothing about the claim, which can be made again.
+	ClaimEnd(ctx context.Context, o *order.Order, entry []byte) (claimed []byte, err error)
+	// Recorded reports whether o has a record of an end before OK.
+	Recorded(ctx context.Context, o *order.Order) (bool, error)
+}
+
 // Refusals keeps why an order was refused, for every door to read.
 type Refusals interface {
 	PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error
@@ -69,6 +80,7 @@ type Ports struct {
 	Source    Source
 	Publisher Publisher
 	Recorder  Recorder
+	Ends      Ends
 	Refusals  Refusals
 	Verdicts  Verdicts
 	Suspects  Suspects
@@ -84,6 +96,7 @@ func (p *Ports) validate() error {
 		{"source", p.Source == nil},
 		{"publisher", p.Publisher == nil},
 		{"recorder", p.Recorder == nil},
+		{"ends", p.Ends == nil},
 		{"refusals", p.Refusals == nil},
 		{"verdicts", p.Verdicts == nil},
 		{"suspects", p.Suspects == nil},

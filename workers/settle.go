@@ -28,15 +28,33 @@ func (w *Worker) approve(ctx context.Context, d order.Delivery, valid *order.Ord
 		valid.Trail.DecidedAt = now
 	}
 	if valid.Expired(now) {
-		if !d.Seen {
-			return w.expire(ctx, d.Order)
-		}
-		w.metrics.late.Inc()
+		return w.expire(ctx, d)
 	}
-	pctx, cancel := context.WithTimeout(ctx, max(valid.Deadline.Sub(now), 0)+graceAfterDeadline)
+	if d.Seen {
+		if ended, err := w.recorded(ctx, d.Order); ended || err != nil {
+			return err
+		}
+	}
+	pctx, cancel := context.WithTimeout(ctx, valid.Deadline.Sub(now)+graceAfterDeadline)
 	defer cancel()
-	if _, err := w.ports.Publisher.PublishOK(pctx, valid); err != nil {
-		return w.unpublished(ctx, d.Order, err)
+	r, err := w.ports.Publisher.PublishOK(pctx, valid)
+	if err != nil {
+		return w.unpublished(ctx, d, err)
+	}
+	if r.Duplicate {
+		return w.settleDuplicate(ctx, d)
+	}
+	w.metrics.settled(nil)
+	w.tell(ctx, d.Order, nil)
+	return nil
+}
+
+// settleDuplicate finds out what OK has under the order's message id: the order, from an earlier
+// attempt, or the claim of a worker that ended it.
+func (w *Worker) settleDuplicate(ctx context.Context, d order.Delivery) error {
+	err := w.claim(ctx, d, w.entry(d.Order, ledger.Expired, errExpired))
+	if err != nil {
+		return err
 	}
 	w.metrics.settled(nil)
 	w.tell(ctx, d.Order, nil)
@@ -45,12 +63,13 @@ func (w *Worker) approve(ctx context.Context, d order.Delivery, valid *order.Ord
 
 // unpublished decides about a valid order that PublishOK did not store, as far as it knows. One that
 // OK will never take comes back until its deadline, as a later version of the store may take it.
-func (w *Worker) unpublished(ctx context.Context, o *order.Order, err error) error {
+func (w *Worker) unpublished(ctx context.Context, d order.Delivery, err error) error {
+	o := d.Order
 	reason := order.AsReason(err)
 	unsettled := errors.Is(err, order.ErrFull) || errors.Is(err, order.ErrUnavailable) || ctx.Err() != nil
 	switch {
 	case reason != nil:
-		return w.refuse(ctx, o, ledger.Invalid, reason)
+		return w.end(ctx, d, ledger.Invalid, reason)
 	case unsettled:
 		return fmt.Errorf("publish %s: %w", o.ID, err)
 	}
@@ -60,50 +79,17 @@ func (w *Worker) unpublished(ctx context.Context, o *order.Order, err error) err
 			slog.Int("size", len(o.Body)), slog.Any("error", err))
 	})
 	if o.Expired(w.ports.Clock.Now()) {
-		return w.expire(ctx, o)
+		return w.expire(ctx, d)
 	}
 	return fmt.Errorf("publish %s: %w", o.ID, err)
 }
 
-// expire ends an order that never got to OK in time. Its sender is not at fault, so nothing is
-// refused; whether it is sent again is up to the sender.
-func (w *Worker) expire(ctx context.Context, o *order.Order) error {
-	reason := order.Refuse(order.CodeExpired, "order expired before it was validated")
-	if err := w.record(ctx, o, ledger.Expired, reason); err != nil {
-		return err
-	}
-	w.metrics.settled(reason)
-	w.tell(ctx, o, reason)
-	return reason
-}
+// errExpired is the end of an order that did not get to OK in time. Its sender is not at fault, so
+// nothing is refused; whether it is sent again is up to the sender.
+var errExpired = order.Refuse(order.CodeExpired, "order expired before it was validated")
 
-// refuse ends an order at its own fault: the refusal first, so that a repeat at another door is
-// answered with it as soon as the record can be seen, then the record, then the waiting door.
-func (w *Worker) refuse(ctx context.Context, o *order.Order, as ledger.Outcome, reason *order.Reason) error {
-	sctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	if err := w.ports.Refusals.PutRefusal(sctx, o.ID, reason); err != nil {
-		return fmt.Errorf("store refusal of %s: %w", o.ID, err)
-	}
-	if err := w.record(ctx, o, as, reason); err != nil {
-		return err
-	}
-	w.metrics.settled(reason)
-	w.tell(ctx, o, reason)
-	return reason
-}
-
-// record stores the one record for all targets (CORRECTNESS 9).
-func (w *Worker) record(ctx context.Context, o *order.Order, as ledger.Outcome, reason *order.Reason) error {
-	e := ledger.Of(o)
-	e.Outcome, e.Code, e.Text, e.DoneAt = as, reason.Code, reason.Text, w.ports.Clock.Now()
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	err := w.ports.Recorder.RecordRejected(ctx, o, e.AppendTo(make([]byte, 0, ledger.EntrySize)))
-	if err != nil {
-		return fmt.Errorf("record %s of %s: %w", as, o.ID, err)
-	}
-	return nil
+func (w *Worker) expire(ctx context.Context, d order.Delivery) error {
+	return w.end(ctx, d, ledger.Expired, errExpired)
 }
 
 // tell sends the verdict to the door that waits. A lost one costs the sender the reason, not the

@@ -50,9 +50,15 @@ func (c *condemned) remove(a order.AcceptID) {
 
 // runAlone settles an order that came back too often to be trusted (CORRECTNESS 8).
 func (w *Worker) runAlone(ctx context.Context, d order.Delivery) error {
+	if ended, err := w.recorded(ctx, d.Order); err != nil {
+		return err
+	} else if ended {
+		w.acquit(ctx, d.Order)
+		return nil
+	}
 	valid, err := w.tryAlone(ctx, d.Order)
 	if errors.Is(err, errPoison) {
-		return w.poison(ctx, d.Order)
+		return w.poison(ctx, d)
 	}
 	finish, err := w.settlement(d, valid, err)
 	if err != nil {
@@ -133,20 +139,38 @@ func (w *Worker) unmark(ctx context.Context, a order.AcceptID) error {
 	return nil
 }
 
-// poison records an order's end as poisoned.
-func (w *Worker) poison(ctx context.Context, o *order.Order) error {
-	reason := order.Refuse(order.CodePoisoned, "order crashed a validator repeatedly")
-	err := w.refuse(ctx, o, ledger.Poisoned, reason)
-	if order.AsReason(err) == nil {
+// poison ends an order as poisoned, unless it is in OK since an earlier attempt: then the process
+// died of something else, or nothing is to be gained by keeping the order from its targets.
+func (w *Worker) poison(ctx context.Context, d order.Delivery) error {
+	o := d.Order
+	err := w.end(ctx, d, ledger.Poisoned, order.Refuse(order.CodePoisoned, "order crashed a validator repeatedly"))
+	reason := order.AsReason(err)
+	if err != nil && reason == nil {
 		return err
 	}
-	w.metrics.poisoned.Inc()
-	w.log.LogAttrs(ctx, slog.LevelError, "order poisoned",
-		slog.String("accept_id", o.Accept.String()), slog.String("order_id", o.ID.String()), slog.String("signer", o.Signer.Hex()))
-	w.condemned.remove(o.Accept)
-	if uerr := w.unmark(ctx, o.Accept); uerr != nil {
-		w.log.LogAttrs(ctx, slog.LevelWarn, "mark of a poisoned order not removed",
-			slog.String("accept_id", o.Accept.String()), slog.Any("error", uerr))
+	if reason != nil && reason.Code == order.CodePoisoned {
+		w.metrics.poisoned.Inc()
+		w.log.LogAttrs(ctx, slog.LevelError, "order poisoned",
+			slog.String("accept_id", o.Accept.String()), slog.String("order_id", o.ID.String()), slog.String("signer", o.Signer.Hex()))
+	}
+	w.acquit(ctx, o)
+	return err
+}
+
+// lapse ends an order that has expired before this attempt at it.
+func (w *Worker) lapse(ctx context.Context, d order.Delivery) error {
+	err := w.expire(ctx, d)
+	if d.Deliveries > suspectAfter && (err == nil || order.AsReason(err) != nil) { // it may have run alone before
+		w.acquit(ctx, d.Order)
 	}
 	return err
+}
+
+// acquit forgets the suspicion against an order that has its end.
+func (w *Worker) acquit(ctx context.Context, o *order.Order) {
+	w.condemned.remove(o.Accept)
+	if err := w.unmark(ctx, o.Accept); err != nil {
+		w.log.LogAttrs(ctx, slog.LevelWarn, "mark of an order that has ended not removed",
+			slog.String("accept_id", o.Accept.String()), slog.Any("error", err))
+	}
 }

@@ -25,7 +25,7 @@ func TestRule08ASecondDeliveryRunsAsTheFirst(t *testing.T) {
 	s := newStore()
 	o := acceptedBundle(t, sign(t, "a", legacyTx()))
 	require.NoError(t, start(t, s, 1, anything).deliver(delivery(o, 2)))
-	require.Equal(t, []string{"ok", "verdict"}, s.trail)
+	require.Equal(t, []string{"look", "ok", "verdict"}, s.trail)
 }
 
 func TestRule08AThirdDeliveryIsMarkedWhileItRuns(t *testing.T) {
@@ -36,14 +36,14 @@ func TestRule08AThirdDeliveryIsMarkedWhileItRuns(t *testing.T) {
 		return order.TxInfo{}, nil
 	}))
 	require.NoError(t, p.deliver(delivery(o, suspectAfter)))
-	require.Equal(t, []string{"mark", "clear", "ok", "verdict"}, s.trail)
+	require.Equal(t, []string{"look", "mark", "clear", "look", "ok", "verdict"}, s.trail)
 	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.suspects), 0)
 
 	s = newStore()
 	reason := order.Refuse(order.CodeGasLimit, "too much")
 	p = start(t, s, 1, refuseWith(reason))
 	require.Equal(t, reason, order.AsReason(p.deliver(delivery(o, suspectAfter))), "invalid is still invalid")
-	require.Equal(t, []string{"mark", "clear", "refusal", "record", "verdict"}, s.trail)
+	require.Equal(t, []string{"look", "mark", "clear", "claim", "refusal", "record", "verdict"}, s.trail)
 }
 
 func TestRule08AnOrderThatKillsItsProcessAloneIsPoisoned(t *testing.T) {
@@ -270,4 +270,55 @@ func TestCondemnedAreBounded(t *testing.T) {
 	}
 	require.Len(t, c.ids, maxCondemned)
 	require.NotErrorIs(t, ErrPanic, errPoison)
+}
+
+func TestRule08AnOrderThatWasPoisonedDoesNotRunAgain(t *testing.T) {
+	o := acceptedBundle(t, sign(t, "a", legacyTx()))
+	s := newStore()
+	s.marks[o.Accept] = 1
+	p := start(t, s, 2, anything)
+	require.Equal(t, order.CodePoisoned, order.AsReason(p.deliver(delivery(o, 4))).Code)
+	s.marks[o.Accept] = 2 // it died before it took the mark away
+	never := rulesFunc(func([]byte, order.Kind, time.Time) (order.TxInfo, error) {
+		t.Error("poison must not run again")
+		return order.TxInfo{}, nil
+	})
+	require.NoError(t, start(t, s, 3, never).deliver(delivery(o, 5)))
+	require.Empty(t, s.marks)
+	require.Len(t, s.records, 1)
+}
+
+// The hole (b) of the two that this rule had: see TestRule08AnOrderThatIsInOKIsNotPoisonedBesides.
+func TestRule08AnOrderThatIsInOKIsAcquitted(t *testing.T) {
+	o := acceptedBundle(t, sign(t, "a", legacyTx()))
+	s := newStore()
+	require.NoError(t, start(t, s, 1, anything).deliver(delivery(o, 1)))
+	s.marks[o.Accept] = 1
+	s.trail = nil
+	p := start(t, s, 2, anything)
+	require.NoError(t, p.deliver(delivery(o, 4)))
+	require.Equal(t, []string{"look", "mark", "claim", "clear"}, s.trail)
+	require.Empty(t, s.records)
+	require.Empty(t, s.refusals)
+	require.Zero(t, testutil.ToFloat64(p.metrics.poisoned))
+}
+
+// Two processes hold one suspect, because the first was frozen for so long that it counted as dead.
+func TestRule08ASuspectWhoseWorkerWakesUpAfterItsPoisoningHasOneEnd(t *testing.T) {
+	o := acceptedBundle(t, sign(t, "a", legacyTx()))
+	s := newStore()
+	var other process
+	slept := false
+	p := start(t, s, 1, rulesFunc(func([]byte, order.Kind, time.Time) (order.TxInfo, error) {
+		if !slept {
+			slept = true
+			require.Equal(t, order.CodePoisoned, order.AsReason(other.deliver(delivery(o, 4))).Code)
+		}
+		return order.TxInfo{}, nil
+	}))
+	other = start(t, s, 2, anything)
+	err := p.deliver(delivery(o, 3))
+	require.True(t, err == nil || order.AsReason(err).Code == order.CodePoisoned, "%v", err)
+	require.Empty(t, s.ok)
+	require.Len(t, s.records, 1)
 }

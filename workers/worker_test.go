@@ -115,7 +115,7 @@ func TestRule09ExpiredOrderHasOneRecordAndNoOK(t *testing.T) {
 		return order.TxInfo{}, nil
 	}))
 	require.Equal(t, order.CodeExpired, order.AsReason(p.deliver(delivery(o, 1))).Code)
-	require.Equal(t, []string{"record", "verdict"}, s.trail, "no refusal: the sender is not at fault")
+	require.Equal(t, []string{"claim", "record", "verdict"}, s.trail, "no refusal: the sender is not at fault")
 	e := s.records[o.Accept]
 	require.Equal(t, ledger.Expired, e.Outcome)
 	require.Equal(t, o.ID, e.ID)
@@ -161,7 +161,7 @@ func (b *deadlineBus) PublishOK(ctx context.Context, o *order.Order) (order.Rece
 
 // An order whose publish timed out may be in OK (CORRECTNESS 4): a record for all targets beside the
 // targets' own would be a second end.
-func TestRule04ExpiredOrderThatMayBeInOKGoesThereAndHasNoRecord(t *testing.T) {
+func TestRule04ExpiredOrderThatIsInOKHasNoRecord(t *testing.T) {
 	o := acceptedBundle(t, sign(t, "a", legacyTx()))
 	s := newStore()
 	s.fail = func(effect string, done bool) error {
@@ -177,7 +177,7 @@ func TestRule04ExpiredOrderThatMayBeInOKGoesThereAndHasNoRecord(t *testing.T) {
 	require.NoError(t, p.deliver(delivery(o, 2)))
 	require.Len(t, s.ok, 1)
 	require.Empty(t, s.records)
-	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.late), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.repeats), 0)
 }
 
 func TestRule09AnOrderThatOKNeverTakesEndsAtItsDeadline(t *testing.T) {
@@ -266,7 +266,7 @@ func TestNewReportsEveryMissingPart(t *testing.T) {
 	good := Config{SignerCache: cacheConfig()}
 	_, err := New(good, Ports{}, anything, nil, nil)
 	require.ErrorIs(t, err, ErrConfig)
-	for _, port := range []string{"source", "publisher", "recorder", "refusals", "verdicts", "suspects", "clock"} {
+	for _, port := range []string{"source", "publisher", "recorder", "ends", "refusals", "verdicts", "suspects", "clock"} {
 		require.ErrorContains(t, err, port)
 	}
 	_, err = New(good, (&fakeBus{store: newStore()}).ports(), nil, nil, nil)

@@ -22,6 +22,7 @@ import (
 	"millrace/ingress"
 	"millrace/internal/bus"
 	"millrace/internal/config"
+	"millrace/internal/ledger"
 	"millrace/internal/ledger/index"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
@@ -152,7 +153,7 @@ func (p *process) buildPool() error {
 		return usage(fmt.Errorf("worker.signer_cache: %w", err))
 	}
 	p.pool, err = workers.New(p.cfg.Worker, workers.Ports{
-		Source: p.bus, Publisher: p.bus, Recorder: p.bus, Refusals: p.bus, Verdicts: p.bus, Suspects: p.bus, Clock: p.bus,
+		Source: p.bus, Publisher: p.bus, Recorder: p.bus, Ends: p.bus.Ends(ledger.Accepts), Refusals: p.bus, Verdicts: p.bus, Suspects: p.bus, Clock: p.bus,
 	}, p.cache, p.part("worker"), p.reg)
 	return err
 }
@@ -293,6 +294,7 @@ var (
 	_ workers.Source      = (*bus.Bus)(nil)
 	_ workers.Publisher   = (*bus.Bus)(nil)
 	_ workers.Recorder    = (*bus.Bus)(nil)
+	_ workers.Ends        = (*bus.Ends)(nil)
 	_ workers.Refusals    = (*bus.Bus)(nil)
 	_ workers.Verdicts    = (*bus.Bus)(nil)
 	_ workers.Suspects    = (*bus.Bus)(nil)

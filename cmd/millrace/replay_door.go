@@ -59,7 +59,7 @@ func (p *process) buildReplays() error {
 	cfg.Concurrency = 1
 	end := replayEnd{bus: p.bus, counts: counts}
 	p.replays.pool, err = workers.New(cfg, workers.Ports{
-		Source: end, Publisher: end, Recorder: end, Refusals: end, Verdicts: p.bus, Suspects: p.bus, Clock: p.bus,
+		Source: end, Publisher: end, Recorder: end, Ends: end, Refusals: end, Verdicts: p.bus, Suspects: p.bus, Clock: p.bus,
 	}, rules, p.part("replay worker"), prometheus.NewRegistry())
 	return err
 }
@@ -166,6 +166,14 @@ func (e replayEnd) RecordRejected(ctx context.Context, o *order.Order, entry []b
 	e.counts.invalid.Inc()
 	return nil
 }
+
+// ClaimEnd implements workers.Ends: a marked order has no end but its record, which is stored once.
+func (e replayEnd) ClaimEnd(_ context.Context, _ *order.Order, entry []byte) ([]byte, error) {
+	return entry, nil
+}
+
+// Recorded implements workers.Ends.
+func (e replayEnd) Recorded(context.Context, *order.Order) (bool, error) { return false, nil }
 
 // PutRefusal implements workers.Refusals.
 func (e replayEnd) PutRefusal(ctx context.Context, id order.ID, r *order.Reason) error {
