@@ -66,6 +66,13 @@ func TestVerifyFailsOnASecondTerminalRecord(t *testing.T) {
 	require.Contains(t, o.errors, "1 orders have more than one terminal record at a target")
 	require.Contains(t, o.out, "more than one terminal record: "+first.Accept.String()+" b\n")
 
+	expired := second
+	expired.Outcome = ledger.Expired
+	batches = append(batches[:2:2], [2]any{"orders.rejected.high", expired.AppendTo(nil)})
+	o = call(t, "", nil, "ledger", "verify", "--admin", url)
+	require.Equal(t, exitFailure, o.code, "a record for all targets beside one of a target")
+	require.Contains(t, o.out, "more than one terminal record: "+second.Accept.String()+" ")
+
 	o = call(t, "", nil, "ledger", "dump", "--admin", url, "--target=*")
 	require.Equal(t, exitOK, o.code)
 	require.Contains(t, o.out, "invalid")

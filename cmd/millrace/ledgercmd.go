@@ -13,12 +13,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"millrace/internal/ledger"
 )
 
 // ledgerCmd reads terminal records.
 type ledgerCmd struct {
 	Dump   dumpCmd   `cmd:"" help:"Print terminal records, oldest first."`
-	Verify verifyCmd `cmd:"" help:"Check that no order has two terminal records at one target, and count the outcomes. Exit code 1 when the check fails."`
+	Verify verifyCmd `cmd:"" help:"Check that no order has two terminal records at one target, or one at a target and one for all, and count the outcomes. Exit code 1 when the check fails."`
 }
 
 // ledgerQuery says which records, and from where.
@@ -77,27 +79,43 @@ type verifyCmd struct {
 	ledgerQuery `embed:""`
 }
 
+// ends are the kinds of records that an acceptance has: one excludes the other.
+type ends uint8
+
+const (
+	forAll   ends = 1 << iota // ended before OK
+	atTarget                  // ended at a target
+)
+
 // verdict is what verify found.
 type verdict struct {
 	Acceptances int            `json:"acceptances"`
 	Records     int            `json:"records"`
 	Outcomes    map[string]int `json:"outcomes"`
-	Twice       []string       `json:"twice"` // "accept target" with more than one record
+	Twice       []string       `json:"twice"` // "accept target" with more than one record, or with one for all targets besides
 }
 
 // Run checks the records.
 func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 	type owed struct{ accept, target string }
 	v := verdict{Outcomes: map[string]int{}, Twice: []string{}}
-	seen, accepts := map[owed]int{}, map[string]struct{}{}
+	seen, accepts := map[owed]int{}, map[string]ends{}
 	err := c.records(ctx, func(r *record) error {
 		v.Records++
 		v.Outcomes[r.Outcome]++
-		accepts[r.Accept] = struct{}{}
 		o := owed{r.Accept, r.Target}
 		if seen[o]++; seen[o] == 2 {
 			v.Twice = append(v.Twice, r.Accept+" "+r.Target)
 		}
+		before := accepts[r.Accept]
+		now := before | atTarget
+		if r.Target == ledger.AnyTarget {
+			now = before | forAll
+		}
+		if now == forAll|atTarget && before != now {
+			v.Twice = append(v.Twice, r.Accept+" "+ledger.AnyTarget+" and "+r.Target)
+		}
+		accepts[r.Accept] = now
 		return nil
 	})
 	if err != nil {
