@@ -140,20 +140,35 @@ func (p *pipeline) peakRSS(t *testing.T) int64 {
 	return peak
 }
 
-// load is a flow on its way.
+// load is some flows, made ready or on their way.
 type load struct {
+	names   []string
 	journal *loadtest.Journal
+	senders []*loadtest.Sender
+	since   time.Time // start of the first load with this journal
 	started time.Time
 	stop    context.CancelFunc
 	done    chan error
 }
 
-// startLoad sends a flow in the background; several may share a journal.
+// startLoad sends flows in the background; they share a journal.
 func (p *pipeline) startLoad(t *testing.T, flows ...loadtest.Flow) *load {
 	t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	l := &load{journal: &loadtest.Journal{}, started: time.Now(), stop: stop, done: make(chan error, len(flows))}
-	var senders []*loadtest.Sender
+	l := p.prepareLoad(t, flows...)
+	l.start(t)
+	return l
+}
+
+// prepareLoad signs what is to be signed before the first order is sent.
+func (p *pipeline) prepareLoad(t *testing.T, flows ...loadtest.Flow) *load {
+	t.Helper()
+	return p.continueLoad(t, &load{journal: &loadtest.Journal{}}, flows...)
+}
+
+// continueLoad is prepareLoad for more of the orders of an earlier load, with its journal.
+func (p *pipeline) continueLoad(t *testing.T, earlier *load, flows ...loadtest.Flow) *load {
+	t.Helper()
+	l := &load{journal: earlier.journal, since: earlier.since, done: make(chan error, len(flows))}
 	for i, f := range flows {
 		f.Corpus.Flow = uint16(i)
 		if f.Corpus.Seed == 0 {
@@ -164,18 +179,27 @@ func (p *pipeline) startLoad(t *testing.T, flows ...loadtest.Flow) *load {
 		}
 		s, err := loadtest.NewSender(f, l.journal)
 		require.NoError(t, err)
-		require.NoError(t, s.Prepare(ctx))
-		senders = append(senders, s)
+		require.NoError(t, s.Prepare(t.Context()))
+		l.senders, l.names = append(l.senders, s), append(l.names, f.Name)
 	}
-	l.started = time.Now()
+	return l
+}
+
+func (l *load) start(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	l.started, l.stop = time.Now(), stop
+	if l.since.IsZero() {
+		l.since = l.started
+	}
 	running := make(chan struct{})
 	go func() {
 		defer close(running)
 		errs := make(chan error)
-		for _, s := range senders {
+		for _, s := range l.senders {
 			go func() { errs <- s.Run(ctx) }()
 		}
-		for range senders {
+		for range l.senders {
 			l.done <- <-errs
 		}
 	}()
@@ -183,7 +207,6 @@ func (p *pipeline) startLoad(t *testing.T, flows ...loadtest.Flow) *load {
 		stop()
 		<-running
 	})
-	return l
 }
 
 // wait waits until everything is sent and answered.
@@ -207,7 +230,7 @@ func careful(rate float64, d time.Duration) loadtest.Flow {
 func (p *pipeline) verify(t *testing.T, l *load, patience time.Duration, window int) *loadtest.Verification {
 	t.Helper()
 	trial := loadtest.Trial{
-		Journal: l.journal, Sink: p.sink, Admin: p.egress.admin, Since: l.started,
+		Journal: l.journal, Sink: p.sink, Admin: p.egress.admin, Since: l.since,
 		Expect: loadtest.Expect{Targets: []string{target}, Window: window},
 	}
 	v, _, err := trial.Settle(t.Context(), patience)
