@@ -77,7 +77,7 @@ func worker() Role {
 		in := subjects.StreamIn(p)
 		r.Publish = append(r.Publish, ordersOf(subjects.OK("", p, 0)), subjects.Rejected(p))
 		r.Publish = append(r.Publish, consume(in, subjects.WorkerDurable)...)
-		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+in)                   // how old the backlog is
+		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+in) // how old the backlog is
 		for _, s := range []string{in, subjects.StreamOK(p)} {
 			r.Publish = append(r.Publish, "$JS.API.CONSUMER.LIST."+s, "$JS.API.STREAM.PURGE."+s)
 		}
