@@ -53,7 +53,7 @@ func TestAKilledExportHasEachRowOnce(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "recording")
 	l := p.startLoad(t, careful(300, short(10*time.Second, 60*time.Second)))
 	follower := newProcess(t, "export", "")
-	follower.args = []string{"export", "--follow", "--poll=50ms", "--max-rows=150", "--max-age=300ms", "--admin=" + p.bus.admin, "--out=" + out}
+	follower.args = []string{"export", "--follow", "--poll=50ms", "--max-rows=40", "--max-age=50ms", "--admin=" + p.bus.admin, "--out=" + out}
 	kills := 0
 	for sending := true; sending; kills++ {
 		follower.start(t)

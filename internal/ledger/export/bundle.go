@@ -209,7 +209,8 @@ func internalUUID(t *terms, txs []transaction) order.UUID {
 		if len(t.RefundTxs) > 0 {
 			last = common.Hash(t.RefundTxs[0])
 		}
-		b = append(append(b, byte(percent)), recipient[:]...)
+		b = append(b, byte(percent)) //nolint:gosec // below 100, see order.Decode
+		b = append(b, recipient[:]...)
 		b = append(append(b, 1), last[:]...)
 	}
 	return nameUUID(b)

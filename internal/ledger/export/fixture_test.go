@@ -70,7 +70,7 @@ func (f *logs) Read(ctx context.Context, l Log, from uint64, since time.Time, op
 // record appends an order to RECORD.
 func (f *logs) record(o *order.Order) *Message {
 	seq := uint64(len(f.messages[LogRecord]) + 1)
-	m := &Message{Sequence: seq, StoredAt: epoch.Add(time.Duration(seq) * time.Millisecond), Order: o} //nolint:gosec // small
+	m := &Message{Sequence: seq, StoredAt: epoch.Add(time.Duration(seq) * time.Millisecond), Order: o}
 	f.messages[LogRecord] = append(f.messages[LogRecord], m)
 	return m
 }
@@ -92,7 +92,7 @@ func doneMessage(seq uint64) *Message {
 		}
 		b = e.AppendTo(b)
 	}
-	return &Message{Sequence: seq, StoredAt: epoch.Add(time.Duration(seq) * time.Millisecond), Target: "a", Batch: b} //nolint:gosec // small
+	return &Message{Sequence: seq, StoredAt: epoch.Add(time.Duration(seq) * time.Millisecond), Target: "a", Batch: b}
 }
 
 // corpusOrders makes n orders as a door would accept them.
@@ -111,7 +111,7 @@ func corpusOrders(tb testing.TB, n int, shapes ...loadtest.Shape) []*order.Order
 	for i := uint64(0); len(all) < n; i++ {
 		sent, err := c.Order(i)
 		require.NoError(tb, err)
-		all = append(all, accept(tb, sent.Method, sent.Body, epoch.Add(time.Duration(i)*time.Microsecond))) //nolint:gosec // small
+		all = append(all, accept(tb, sent.Method, sent.Body, epoch.Add(time.Duration(i)*time.Microsecond)))
 		all[len(all)-1].Signer = sent.Signer
 	}
 	return all
@@ -128,7 +128,7 @@ func accept(tb testing.TB, m order.Method, body []byte, at time.Time) *order.Ord
 		Accept: order.NewAcceptID(at), Method: m, Kind: s.Kind, Priority: order.Classify(0, s, len(body)),
 		ReceivedAt: at, Replacement: s.Replacement, Body: body,
 	}
-	if o.Nonce = uint64(at.UnixMicro()); s.Nonce != nil { //nolint:gosec // after 1970
+	if o.Nonce = uint64(at.UnixMicro()); s.Nonce != nil {
 		o.Nonce = *s.Nonce
 	}
 	o.ID, o.Key = s.Identify(o.Signer, o.Nonce, false)

@@ -117,7 +117,7 @@ func (f folder) inspect(s *span) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // only read
 	st, err := file.Stat()
 	if err != nil {
 		return err

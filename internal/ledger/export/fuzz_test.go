@@ -130,9 +130,9 @@ func FuzzRows(f *testing.F) {
 			o.Kind, o.Replacement = s.Kind, s.Replacement
 		}
 		m := &Message{Sequence: 1, StoredAt: epoch, Order: o}
-		for dataset, make := range map[string]rower{DatasetBundles: &bundles{senders: newSenders()}, DatasetReceipts: receipts{}} {
+		for dataset, maker := range map[string]rower{DatasetBundles: &bundles{senders: newSenders()}, DatasetReceipts: receipts{}} {
 			w, read := inMemory(t, dataset)
-			why, err := make.rows(m, w)
+			why, err := maker.rows(m, w)
 			require.NoError(t, err)
 			rows := read()
 			if why != skipNone {

@@ -67,7 +67,7 @@ func TestKilledAtAnyTimeItGoesOnWithoutGapOrRepeat(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	kills, ended := 0, false
 	for !ended {
-		cmd := exec.Command(os.Args[0]) //nolint:gosec,noctx // this test, which kills it itself
+		cmd := exec.Command(os.Args[0]) //nolint:noctx // this test, which kills it itself
 		cmd.Env = append(os.Environ(), victimEnv+"="+cfg.Out)
 		cmd.Stderr = os.Stderr
 		require.NoError(t, cmd.Start())

@@ -28,7 +28,7 @@ func (receipts) rows(m *Message, w *writer) (skip, error) {
 	r.put(microseconds(o.ReceivedAt))
 	r.put(text(w.builder))
 	r.put(text(builderName(o.Origin)))
-	r.put(unsigned32(uint32(min(len(o.Body), math.MaxUint32)))) //nolint:gosec // bounded here
+	r.put(unsigned32(uint32(min(len(o.Body), math.MaxUint32))))
 	r.put(unsigned8(uint8(o.Priority) - uint8(order.PriorityHigh)))
 	return skipNone, w.write()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -267,10 +268,7 @@ func TestInternalUUIDIsRbuilders(t *testing.T) {
 			without(append(refund, "droppingTxHashes", "blockNumber")...)(m)
 		},
 	} {
-		m := map[string]any{}
-		for k, v := range fields {
-			m[k] = v
-		}
+		m := maps.Clone(fields)
 		m["txs"] = txs[1:4] // as go-utils takes them: for their chain, without sidecars
 		change(m)
 		params, err := json.Marshal(m)

@@ -86,10 +86,10 @@ func New(cfg Config, from Reader) (*Exporter, error) {
 	return e, nil
 }
 
-func (e *Exporter) add(dataset string, l Log, make rower, columns []column) {
+func (e *Exporter) add(dataset string, l Log, maker rower, columns []column) {
 	sum := &Summary{Dataset: dataset, Log: l.String(), Skipped: map[string]int64{}, Missed: []Range{}}
 	e.sums = append(e.sums, sum)
-	e.sinks[l] = append(e.sinks[l], newSink(&e.cfg, dataset, l, make, columns, sum, e.tell))
+	e.sinks[l] = append(e.sinks[l], newSink(&e.cfg, dataset, l, maker, columns, sum, e.tell))
 	if !slices.Contains(e.logs, l) {
 		e.logs = append(e.logs, l)
 	}
@@ -130,7 +130,7 @@ func (e *Exporter) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer held.Close()
+	defer func() { _ = held.Close() }()
 	if err := e.each((*sink).load); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func TestColumnsAreThoseOfTheTables(t *testing.T) {
 func dumper(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "parquetdump")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".") //nolint:gosec // of this repository
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".")
 	cmd.Dir = filepath.Join("..", "..", "..", "tools", "parquetdump")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
@@ -79,7 +79,7 @@ func TestAnotherImplementationReadsTheSame(t *testing.T) {
 // dumped runs the program on a file.
 func dumped(t *testing.T, program, path string) (columns string, rows [][]any) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program, path).CombinedOutput() //nolint:gosec // built above
+	out, err := exec.CommandContext(t.Context(), program, path).CombinedOutput()
 	require.NoError(t, err, string(out))
 	columns, lines, ok := strings.Cut(string(out), "\n\n")
 	require.True(t, ok)

@@ -19,10 +19,10 @@ type rower interface {
 
 // sink takes one log's messages into one dataset.
 type sink struct {
-	cfg  *Config
-	w    *writer
-	make rower
-	tell func(*Summary, func(*Summary)) // changes the report
+	cfg   *Config
+	w     *writer
+	maker rower
+	tell  func(*Summary, func(*Summary)) // changes the report
 
 	newest *span     // published; nil: none
 	stream time.Time // of the log; zero: not opened yet
@@ -33,10 +33,10 @@ type sink struct {
 	sum    *Summary
 }
 
-func newSink(cfg *Config, dataset string, l Log, make rower, columns []column, sum *Summary, tell func(*Summary, func(*Summary))) *sink {
+func newSink(cfg *Config, dataset string, l Log, maker rower, columns []column, sum *Summary, tell func(*Summary, func(*Summary))) *sink {
 	f := folder{path: filepath.Join(cfg.Out, dataset), dataset: dataset, log: l}
 	return &sink{
-		cfg: cfg, make: make, sum: sum, tell: tell, turned: time.Now(),
+		cfg: cfg, maker: maker, sum: sum, tell: tell, turned: time.Now(),
 		w: newWriter(f, columns, map[string]string{metaDataset: dataset, metaLog: l.String(), "version": cfg.Version}),
 	}
 }
@@ -114,7 +114,7 @@ func (s *sink) take(m *Message) error {
 	why := skipVoid
 	if m.Order != nil || m.Batch != nil {
 		var err error
-		if why, err = s.make.rows(m, s.w); err != nil {
+		if why, err = s.maker.rows(m, s.w); err != nil {
 			return fmt.Errorf("%s: sequence %d: %w", s.w.folder.dataset, m.Sequence, err)
 		}
 	}

@@ -26,7 +26,7 @@ type writer struct {
 	footer  map[string]string
 	builder string // whose rows they are
 	limits  order.Limits
-	w       *parquet.Writer
+	w       *parquet.GenericWriter[any]
 	batch   [1]parquet.Row
 	r       row
 
@@ -40,7 +40,7 @@ func newWriter(f folder, columns []column, footer map[string]string) *writer {
 	schema := newSchema(f.dataset, columns)
 	return &writer{
 		folder: f, footer: footer,
-		w: parquet.NewWriter(nil, schema,
+		w: parquet.NewGenericWriter[any](nil, schema,
 			parquet.Compression(&zstd.Codec{Level: zstd.SpeedDefault, Concurrency: 1}),
 			parquet.PageBufferSize(pageBytes),
 			parquet.MaxRowsPerRowGroup(groupRows),
@@ -79,7 +79,7 @@ func (w *writer) begin() error {
 	if w.file != nil {
 		return nil
 	}
-	f, err := os.OpenFile(w.folder.hidden(), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	f, err := os.OpenFile(w.folder.hidden(), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640) //nolint:gosec // for a group that ships them
 	if err != nil {
 		return err
 	}
