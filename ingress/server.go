@@ -40,7 +40,8 @@ const (
 
 // Server is the order door. Create it with New, then call Run once.
 type Server struct {
-	id    string // names this process in verdicts' subjects
+	id    string        // names this process in verdicts' subjects
+	idle  time.Duration // idleTimeout
 	ports Ports
 	log   *slog.Logger
 
@@ -82,7 +83,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		slots = runtime.GOMAXPROCS(0)
 	}
 	s := &Server{
-		id: newID(), ports: ports, log: log,
+		id: newID(), idle: idleTimeout, ports: ports, log: log,
 		inflight: newInflight(cfg.InflightBytes),
 		gate:     newGate(slots, cfg.GateQueue, cfg.BulkSlots),
 		flights:  newFlights(),
@@ -238,7 +239,7 @@ func (s *Server) builderServer(cfg *Config) *http.Server {
 func (s *Server) httpServer(listener string, h http.Handler) *http.Server {
 	return &http.Server{ //nolint:gosec // the callers set ReadTimeout, which includes the headers
 		Handler:        h,
-		IdleTimeout:    idleTimeout,
+		IdleTimeout:    s.idle,
 		MaxHeaderBytes: maxHeader,
 		ConnState:      s.metrics.connState(listener),
 		// What it says is each client's fault: failed handshakes, broken framing.
