@@ -37,7 +37,7 @@ func ReplayMsgID(o *order.Order) string { return "replay:" + o.ID.String() }
 func ReplayDoneMsgID(a order.AcceptID) string { return "replay:" + a.String() }
 
 // ReplayRefusal is the key of a marked order's refusal: a live copy of the order is not refused by it.
-func ReplayRefusal(id order.ID) string { return "replay." + id.String() }
+func ReplayRefusal(id order.ID) string { return "replay-" + id.String() }
 
 // replays are the streams of marked replays, taken out of the ledger's bytes.
 func replays(o Options) []jetstream.StreamConfig {

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
@@ -14,8 +13,7 @@ import (
 )
 
 func TestRule20MarkedReplaysTravelApart(t *testing.T) {
-	o := Options{MaxAge: 36 * time.Second, MaxBody: 1 << 20, InMaxBytes: 1 << 30, OKMaxBytes: 1 << 30, RecordMaxBytes: 1 << 30,
-		RecordMaxAge: time.Hour, LedgerMaxBytes: 1 << 30, LedgerMaxAge: 24 * time.Hour}
+	o := options()
 	sum := func(ss []jetstream.StreamConfig) (n int64) {
 		for _, s := range ss {
 			n += s.MaxBytes

@@ -99,7 +99,8 @@ func readLines(r io.Reader, f func(order.Delivery) error) error {
 // behind the admin listener.
 func (c *replayOrdersCmd) openRecording(ctx context.Context, a *app) (recording, error) {
 	cfg := &c.Keys
-	log, err := telemetry.NewLog(a.stderr, telemetry.LogConfig{Level: "warn", Format: cfg.Log.Format})
+	// A reader's key is enough, although a look at the whole topology would need more.
+	log, err := telemetry.NewLog(a.stderr, telemetry.LogConfig{Level: "error", Format: cfg.Log.Format})
 	if err != nil {
 		return nil, usage(err)
 	}

@@ -82,9 +82,11 @@ func TestShiftMovesTimesAndBlocksAndNothingElse(t *testing.T) {
 		{order.MethodSendBundle, `[{"maxTimestamp":5},{"maxTimestamp":5}]`, `[{"maxTimestamp":15},{"maxTimestamp":5}]`, 10, 1},
 		{order.MethodSendBundle, `[{"maxTimestamp":5}]`, `[{"maxTimestamp":5}]`, 0, 1},
 		{order.MethodSendPrivateTransaction, `[{"tx":"0x01","maxBlockNumber":"0xff","maxTimestamp":1}]`, `[{"tx":"0x01","maxBlockNumber":"0x101","maxTimestamp":1}]`, 10, 2},
-		{order.MethodSendShareBundle,
+		{
+			order.MethodSendShareBundle,
 			`[{"inclusion":{"block":"0x1","maxBlock":"0x2"},"body":[{"tx":"0x"},{"bundle":{"inclusion":{"block":"0x1"}}}],"blockNumber":"0x1"}]`,
-			`[{"inclusion":{"block":"0x3","maxBlock":"0x4"},"body":[{"tx":"0x"},{"bundle":{"inclusion":{"block":"0x3"}}}],"blockNumber":"0x1"}]`, 10, 2},
+			`[{"inclusion":{"block":"0x3","maxBlock":"0x4"},"body":[{"tx":"0x"},{"bundle":{"inclusion":{"block":"0x3"}}}],"blockNumber":"0x1"}]`, 10, 2,
+		},
 		{order.MethodSendRawTransaction, `["0x01"]`, `["0x01"]`, 10, 2},
 		{order.MethodCancelBundle, `[{"replacementUuid":"x"}]`, `[{"replacementUuid":"x"}]`, 10, 2},
 	} {

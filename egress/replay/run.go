@@ -126,7 +126,7 @@ func (r *Replayer) Run(ctx context.Context) (*Report, error) {
 	rep.Rate = float64(rep.Sent) / max(rep.Elapsed.Seconds(), 1e-9)
 	rep.Latency = latency(r.hist)
 	if ctx.Err() != nil {
-		return rep, nil //nolint:nilerr // broken off: the report says so
+		return rep, nil // broken off: the report says so
 	}
 	return rep, err
 }
@@ -299,8 +299,7 @@ func (r *Replayer) note(o *order.Order, sequence uint64, lag time.Duration) {
 func (r *Replayer) unsent(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var withheld *invalidError
-	if errors.As(err, &withheld) {
+	if _, withheld := errors.AsType[*invalidError](err); withheld {
 		r.report.Withheld++
 		count(r.report.Held, err.Error())
 		return

@@ -159,10 +159,10 @@ func (w *walker) move(by int64) error {
 // moved adds with bounds: what is there stays there.
 func moved(n uint64, by int64) uint64 {
 	switch {
-	case by < 0 && n <= uint64(-by): //nolint:gosec // MinInt64 has the same bits as its magnitude
+	case by < 0 && n <= uint64(-by): // MinInt64 has the bits of its magnitude
 		return 1
 	case by < 0:
-		return n - uint64(-by) //nolint:gosec // as above
+		return n - uint64(-by)
 	case n > math.MaxUint64-uint64(by):
 		return math.MaxUint64
 	}

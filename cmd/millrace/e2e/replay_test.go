@@ -130,7 +130,7 @@ func TestARecordingReplayedIntoAFreshNodeEndsTheSame(t *testing.T) {
 
 	// Verdicts that come after the answer are in the ledger, but not in the report.
 	second := startNode(t, append(roomy, "--ingress.verdict_wait=10s")...)
-	rep, code := replay(t, "--since", "1h", "--rate", "5x", "--admin", first.bus.admin, "--token-file", first.token(), "--to", second.doors[0])
+	rep, code := replay(t, "--since", "1h", "--rate", "5x", "--tries", "50", "--admin", first.bus.admin, "--token-file", first.token(), "--to", second.doors[0])
 	require.Zero(t, code)
 	require.Equal(t, len(want), rep.Sent, "an order is recorded once it is accepted, and then has its end")
 	require.Zero(t, rep.Lost+rep.Unsendable+rep.OtherHash)
@@ -170,7 +170,7 @@ func replayMarked(t *testing.T, from *pipeline, orders, refused int) {
 	door := freeAddr(t)
 	to := startNode(t, "--ingress.replay_listen="+door)
 	credential := filepath.Join(filepath.Dir(to.store), "replay.token")
-	source := []string{"--admin", from.bus.admin, "--token-file", from.token(), "--rate", "max", "--connections", "16"}
+	source := []string{"--admin", from.bus.admin, "--token-file", from.token(), "--rate", "max", "--connections", "16", "--tries", "50"}
 
 	_, code := replay(t, append(source, "--to", to.doors[0], "--mark-token-file", credential)...)
 	require.Equal(t, 1, code, "a live door does not mark")

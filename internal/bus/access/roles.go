@@ -58,7 +58,7 @@ func ingress() Role {
 		Subscribe: append(inbox("ingress"), subjects.Verdicts("*")),
 	}
 	for _, p := range order.Priorities {
-		r.Publish = append(r.Publish, ordersOf(subjects.In(p, 0)))
+		r.Publish = append(r.Publish, ordersOf(subjects.In(p, 0)), ordersOf(subjects.ReplayIn(p, 0)))
 	}
 	r.Publish = append(r.Publish, readBucket(subjects.BucketRefusals)...)
 	return r
@@ -75,13 +75,14 @@ func worker() Role {
 	}
 	for _, p := range order.Priorities {
 		in := subjects.StreamIn(p)
-		r.Publish = append(r.Publish, ordersOf(subjects.OK("", p, 0)), subjects.Rejected(p))
+		r.Publish = append(r.Publish, ordersOf(subjects.OK("", p, 0)), subjects.Rejected(p), subjects.ReplayDone(p))
 		r.Publish = append(r.Publish, consume(in, subjects.WorkerDurable)...)
 		r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+in) // how old the backlog is
 		for _, s := range []string{in, subjects.StreamOK(p)} {
 			r.Publish = append(r.Publish, "$JS.API.CONSUMER.LIST."+s, "$JS.API.STREAM.PURGE."+s)
 		}
 	}
+	r.Publish = append(r.Publish, consume(subjects.StreamReplay, subjects.ReplayDurable)...)
 	r.Publish = append(r.Publish, "$JS.API.DIRECT.GET."+subjects.StreamRecord+".>", housekeeper)
 	for _, b := range []string{subjects.BucketRefusals, subjects.BucketSuspects} {
 		r.Publish = append(r.Publish, readBucket(b)...)
