@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,4 +53,29 @@ func BenchmarkCheck(b *testing.B) {
 	for b.Loop() {
 		r.check()
 	}
+}
+
+// BenchmarkRoundTrip is generator and sink together, without a door: what a load test costs beside
+// what it measures.
+func BenchmarkRoundTrip(b *testing.B) {
+	sink := NewSink()
+	ln, url, err := sink.Bind(b.Context(), "127.0.0.1:0")
+	require.NoError(b, err)
+	ctx, stop := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- sink.Run(ctx, ln) }()
+	defer func() {
+		stop()
+		require.NoError(b, <-done)
+	}()
+	j := &Journal{}
+	n := uint64(b.N)
+	s, err := NewSender(Flow{URLs: []string{url}, Count: n, Preload: n, Connections: 16, Corpus: CorpusConfig{Seed: 1}}, j)
+	require.NoError(b, err)
+	require.NoError(b, s.Prepare(ctx))
+	b.ReportAllocs()
+	b.ResetTimer()
+	require.NoError(b, s.Run(ctx))
+	b.StopTimer()
+	require.Equal(b, b.N, j.Count(AnswerAccepted))
 }

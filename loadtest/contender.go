@@ -93,7 +93,7 @@ func (t *track) run(ctx context.Context, c Contender, flow Flow) (Leg, error) {
 	if err != nil {
 		return Leg{}, err
 	}
-	t.first[c.Name] += uint64(rep.Flows[0].Sent) + journalGap
+	t.first[c.Name] += uint64(rep.Flows[0].Sent) + journalGap //nolint:gosec // positive
 	leg := Leg{Target: c.Name, Pair: t.pair, Report: rep}
 	if took := time.Since(began); took > 0 {
 		leg.Idle = max(after.CPU-before.CPU, 0).Seconds() / took.Seconds()

@@ -38,15 +38,16 @@ func (g *Generator) judge(flows []Flow, rep *Report) {
 	if g.Cores > busyShare*float64(runtime.NumCPU()) {
 		warn("the generator used %.1f of %d cores: the target had less than the machine", g.Cores, runtime.NumCPU())
 	}
-	for i, f := range rep.Flows {
+	for i, flow := range flows {
+		f := rep.Flows[i]
 		name := ""
-		if len(rep.Flows) > 1 {
+		if len(flows) > 1 {
 			name = f.Name + ": "
 		}
 		if p := time.Duration(f.Wakeup.P99) * time.Microsecond; p > lateWakeup {
 			warn("%s1 %% of the orders left more than %s late because the generator woke up late; that is not in the latencies", name, p.Round(100*time.Microsecond))
 		}
-		if rate := flows[i].Rate; rate > 0 && f.Queued == 0 && rep.Elapsed > time.Second && f.Rate < rateShare*rate {
+		if rate := flow.Rate; rate > 0 && f.Queued == 0 && rep.Elapsed > time.Second && f.Rate < rateShare*rate {
 			warn("%s%.0f orders/s were sent, %.0f were wanted, and connections were free", name, f.Rate, rate)
 		}
 	}

@@ -106,12 +106,11 @@ type ReportCommand struct {
 
 // Run writes the page and the plots, and prints the report.
 func (c *ReportCommand) Run(stdout io.Writer) error {
-	f, err := os.Open(c.File)
+	b, err := os.ReadFile(c.File)
 	if err != nil {
 		return fmt.Errorf("read report: %w", err)
 	}
-	defer f.Close()
-	rep, err := ReadReport(f)
+	rep, err := ReadReport(bytes.NewReader(b))
 	if err != nil {
 		return err
 	}

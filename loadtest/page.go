@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,6 +100,17 @@ func (p *page) add(id, title string, f figure) {
 	p.Sections = append(p.Sections, section{ID: id, Title: title, figure: f})
 }
 
+// mostWarnings bounds the warnings of a page; a report holds all.
+const mostWarnings = 8
+
+// fold leaves out what is too much to be read.
+func fold(warnings []string) []string {
+	if len(warnings) <= mostWarnings {
+		return warnings
+	}
+	return append(slices.Clone(warnings[:mostWarnings-1]), fmt.Sprintf("and %d more of the kind", len(warnings)-mostWarnings+1))
+}
+
 // kicker is the line above the title.
 func kicker(kind string, started time.Time) string {
 	return kind + " · " + started.UTC().Format("2 January 2006, 15:04 UTC")
@@ -111,6 +124,13 @@ func (s Setup) offered() string {
 	return fmt.Sprintf("%s orders per second over %d connections", chart.Number(s.Rate), s.Connections)
 }
 
+// Rows of the setup that a sweep may vary.
+const (
+	rowRate        = "Rate"
+	rowConnections = "Connections"
+	rowSize        = "Sizes of bundles"
+)
+
 // list is the setup for people.
 func (s Setup) list() [][2]string {
 	size := "published distribution (p50 3 kB, p90 19 kB, p99 40 kB)"
@@ -122,10 +142,10 @@ func (s Setup) list() [][2]string {
 		rate = fmt.Sprintf("%s per second, %s spacing", chart.Number(s.Rate), s.Spacing)
 	}
 	out := [][2]string{
-		{"Rate", rate},
-		{"Connections", fmt.Sprint(s.Connections)},
+		{rowRate, rate},
+		{rowConnections, strconv.Itoa(s.Connections)},
 		{"Duration", time.Duration(s.Seconds * float64(time.Second)).String()},
-		{"Sizes of bundles", size},
+		{rowSize, size},
 		{"Mix", s.Mix},
 		{"Corpus", fmt.Sprintf("seed %d from order %d", s.Seed, s.First)},
 		{"Machine", fmt.Sprintf("%d cores, %s", s.Cores, s.Platform)},

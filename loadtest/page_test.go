@@ -48,15 +48,21 @@ func TestPageIsSelfContained(t *testing.T) {
 	for name, rep := range samples() {
 		text := render(t, rep)
 		for _, foreign := range []string{"http://", "https://", "src=", "href", "url(", "@import", "fetch(", "<link", "<img", "<iframe"} {
-			require.False(t, strings.Contains(text, foreign), "%s has %s", name, foreign)
+			requireNot(t, text, foreign, name)
 		}
 		for _, own := range []string{"default-src 'none'", "prefers-color-scheme: dark"} {
-			require.True(t, strings.Contains(text, own), "%s has no %s", name, own)
+			require.Positive(t, strings.Count(text, own), "%s has no %s", name, own)
 		}
 		for _, broken := range []string{"ZgotmplZ", "NaN", "Inf", "<woke up>", ">-0"} {
-			require.False(t, strings.Contains(text, broken), "%s has %s", name, broken)
+			requireNot(t, text, broken, name)
 		}
 	}
+}
+
+// requireNot is require.NotContains without the whole page in the message.
+func requireNot(t *testing.T, page, part, name string) {
+	t.Helper()
+	require.Zero(t, strings.Count(page, part), "%s has %q", name, part)
 }
 
 func TestPageIsWellFormed(t *testing.T) {
@@ -163,7 +169,7 @@ func TestEveryPlotHasATextAlternativeAndItsNumbers(t *testing.T) {
 			}
 		}
 		for n := range doc.Descendants() {
-			for _, id := range strings.Fields(attr(n, "aria-labelledby")) {
+			for id := range strings.FieldsSeq(attr(n, "aria-labelledby")) {
 				require.NotNil(t, ids[id], "%s: %s", name, id)
 				require.NotEmpty(t, text(ids[id]), id)
 			}
@@ -285,7 +291,7 @@ func TestReportsKeepTheirSchema(t *testing.T) {
 		require.NoError(t, err)
 		var again bytes.Buffer
 		require.NoError(t, back.WriteJSON(&again))
-		require.True(t, first == again.String(), "%s doesn't survive being read", name)
+		require.Equal(t, first, again.String())
 	}
 }
 

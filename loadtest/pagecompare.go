@@ -3,6 +3,7 @@ package loadtest
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"millrace/loadtest/chart"
@@ -20,7 +21,7 @@ func (c *Comparison) page() *page {
 	p := &page{
 		Kicker: kicker("Comparison", c.Started), Title: strings.Join(rivals, ", ") + " against " + c.Base,
 		Lead:    fmt.Sprintf("%s, measured %d times each, in turn. A ratio is taken in every pair; what counts is their median.", c.Setup.offered(), pairs),
-		Verdict: c.judgement(), Warnings: c.Warnings, Setup: c.Setup.list(),
+		Verdict: c.judgement(), Warnings: fold(c.Warnings), Setup: c.Setup.list(),
 	}
 	for _, r := range c.Ratios {
 		if slices.Contains([]string{"CPU per accepted order", "wire to wire p50", "wire to wire p99", "accepted orders"}, r.Measure) && len(p.Tiles) < 8 {
@@ -110,7 +111,7 @@ func (c *Comparison) latencyFigure() figure {
 		}
 		lines = append(lines, n)
 		t.Rows = append(t.Rows, []string{
-			fmt.Sprint(l.Pair), l.Target, grouped(int(lat.Count)), chart.Micros(float64(lat.P50)), chart.Micros(float64(lat.P90)),
+			strconv.Itoa(l.Pair), l.Target, grouped(int(lat.Count)), chart.Micros(float64(lat.P50)), chart.Micros(float64(lat.P90)),
 			chart.Micros(float64(lat.P99)), chart.Micros(float64(lat.P999)), chart.Micros(float64(lat.Max)),
 		})
 	}
@@ -123,7 +124,7 @@ func (c *Comparison) latencyFigure() figure {
 func (c *Comparison) legFigure() figure {
 	t := grid{Head: []string{"pair", "target", "sent", "accepted /s", "refused", "shed", "other", "lost", "CPU per order", "peak RSS", "others' cores"}}
 	for _, l := range c.Legs {
-		t.Rows = append(t.Rows, append([]string{fmt.Sprint(l.Pair), l.Target}, l.cells()...))
+		t.Rows = append(t.Rows, append([]string{strconv.Itoa(l.Pair), l.Target}, l.cells()...))
 	}
 	return figure{Table: t, Lead: "In the order in which they ran. The last column is what the idle targets used meanwhile."}
 }
@@ -144,9 +145,8 @@ func (s *Sweep) page() *page {
 	title, label := s.Variable.axis()
 	p := &page{
 		Kicker: kicker("Sweep", s.Started), Title: "Cost against " + strings.ToLower(title),
-		Lead: fmt.Sprintf("%s of %s, %d points from %s to %s.", s.Setup.offered(), strings.Join(s.Targets, " and "),
-			len(s.Points), label(s.Points[0].Value), label(s.Points[len(s.Points)-1].Value)),
-		Warnings: s.Warnings, Setup: s.Setup.list(),
+		Lead:     fmt.Sprintf("%s, at %d points from %s to %s.", strings.Join(s.Targets, " and "), len(s.Points), label(s.Points[0].Value), label(s.Points[len(s.Points)-1].Value)),
+		Warnings: fold(s.Warnings), Setup: s.setup(),
 	}
 	lost, checked := 0, false
 	t := grid{Head: []string{strings.ToLower(title), "target", "sent", "accepted /s", "refused", "shed", "other", "lost", "CPU per order", "peak RSS", "others' cores", "p50", "p99"}}
@@ -181,4 +181,18 @@ func (s *Sweep) page() *page {
 	}
 	p.add("sweep", "Four measures", figure{Plot: sweepPlot(s), Table: t, Lead: lead})
 	return p
+}
+
+// setup is what stayed, and over which values the variable went.
+func (s *Sweep) setup() [][2]string {
+	_, label := s.Variable.axis()
+	varied := fmt.Sprintf("%s to %s", label(s.Points[0].Value), label(s.Points[len(s.Points)-1].Value))
+	row := map[Variable]string{VariableSize: rowSize, VariableConnections: rowConnections, VariableRate: rowRate}[s.Variable]
+	out := s.Setup.list()
+	for i := range out {
+		if out[i][0] == row {
+			out[i][1] = varied
+		}
+	}
+	return out
 }

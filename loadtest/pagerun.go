@@ -15,7 +15,7 @@ func (r *Report) page() *page {
 	f := r.Flows[0]
 	p := &page{
 		Kicker: kicker("Load test", r.Started), Title: r.Setup.offered(), Verdict: r.judgement(),
-		Warnings: r.Generator.Warnings, Setup: r.Setup.list(),
+		Warnings: fold(r.Generator.Warnings), Setup: r.Setup.list(),
 		Lead: fmt.Sprintf("%s orders in %s.", grouped(f.Sent), r.Elapsed.Round(10*time.Millisecond)),
 	}
 	l, what := r.latency(), "reached the builder"

@@ -78,8 +78,12 @@ func TestWordsForARatio(t *testing.T) {
 		better Better
 		want   string
 	}{
-		{0.7, BetterLower, "better"}, {1.3, BetterLower, "worse"}, {1.02, BetterLower, "even"},
-		{0.7, BetterHigher, "worse"}, {1.3, BetterHigher, "better"}, {0.98, BetterHigher, "even"},
+		{0.7, BetterLower, "better"},
+		{1.3, BetterLower, "worse"},
+		{1.02, BetterLower, "even"},
+		{0.7, BetterHigher, "worse"},
+		{1.3, BetterHigher, "better"},
+		{0.98, BetterHigher, "even"},
 	} {
 		r := Ratio{Median: c.median, Better: c.better}
 		require.Equal(t, c.want, r.word())

@@ -39,7 +39,7 @@ func scanReceipt(body []byte) Receipt {
 	r.Method = string(stringAfter(body, `"method"`))
 	// What the proxy splices in stands at an end of the object; the sender's own transactions lie
 	// between, so both are found without walking over them twice.
-	if i := bytes.LastIndex(body, []byte(`"txs"`)); i > 0 && bytes.Contains(body[:i], []byte(`"bundleHash"`)) {
+	if i := lastIndex(body, []byte(`"txs"`)); i > 0 && bytes.Contains(body[:i], []byte(`"bundleHash"`)) {
 		body = body[:i]
 	}
 	decodeHex(r.Hash[:], stringAfter(body, `"bundleHash"`))
@@ -50,11 +50,24 @@ func scanReceipt(body []byte) Receipt {
 
 // valueAfter returns what follows the last occurrence of a key and its colon.
 func valueAfter(body []byte, key string) []byte {
-	i := bytes.LastIndex(body, []byte(key))
+	i := lastIndex(body, []byte(key))
 	if i < 0 {
 		return nil
 	}
 	return bytes.TrimLeft(body[i+len(key):], " :\t\r\n")
+}
+
+// lastIndex is bytes.LastIndex, forwards: searching backwards has no vector instructions and took
+// three quarters of what a receipt cost.
+func lastIndex(body, key []byte) int {
+	last := -1
+	for at := 0; ; at = last + len(key) {
+		i := bytes.Index(body[at:], key)
+		if i < 0 {
+			return last
+		}
+		last = at + i
+	}
 }
 
 func stringAfter(body []byte, key string) []byte {

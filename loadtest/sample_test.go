@@ -50,8 +50,11 @@ func sampleReport(rate float64, slower float64) *Report {
 	rep.Series = newSeries(results, seen, start, rep.Elapsed)
 	rep.Usage = sampleUsage()
 	rep.Stages = []Stage{
-		{"ingress", "verify", n, 70, 60, 210}, {"ingress", "publish", n, 180, 150, 900}, {"order", "validate", n, 95, 40, 800},
-		{"egress", "send", n, 120, 100, 450}, {"wire to wire", "total", n, 700, 520, 4100},
+		{"ingress", "verify", n, 70, 60, 210},
+		{"ingress", "publish", n, 180, 150, 900},
+		{"order", "validate", n, 95, 40, 800},
+		{"egress", "send", n, 120, 100, 450},
+		{"wire to wire", "total", n, 700, 520, 4100},
 	}
 	rep.Check = Check(results, receipts, nil, Expect{NoLedger: true})
 	rep.Check.Outcomes["delivered"] = rep.Check.Taken

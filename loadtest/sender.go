@@ -150,7 +150,7 @@ func (s *Sender) loop(ctx, gctx context.Context, c exchanger) error {
 	for {
 		sl, err := s.take(gctx, time.Now())
 		if errors.Is(err, ErrExhausted) || gctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the end of the orders, or of the run
 		}
 		if err != nil {
 			return err
@@ -158,7 +158,7 @@ func (s *Sender) loop(ctx, gctx context.Context, c exchanger) error {
 		if wait := time.Until(sl.intended); sl.free && wait > 0 {
 			s.sleep(gctx, wait)
 			if gctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the end of the run
 			}
 		}
 		r := s.deliver(ctx, c, sl.order)

@@ -23,7 +23,7 @@ type SweepConfig struct {
 type Sweep struct {
 	Schema   string       `json:"schema"`
 	Started  time.Time    `json:"started"`
-	Setup    Setup        `json:"setup"`
+	Setup    Setup        `json:"setup"` // of the first point
 	Variable Variable     `json:"variable"`
 	Targets  []string     `json:"targets"`
 	Points   []SweepPoint `json:"points"`
@@ -64,14 +64,17 @@ func RunSweep(ctx context.Context, cfg SweepConfig) (*Sweep, error) {
 	if err := t.warm(ctx, cfg.Warmup); err != nil {
 		return nil, err
 	}
-	s := &Sweep{Schema: SchemaSweep, Started: time.Now(), Setup: cfg.Flow.setup(), Variable: cfg.Variable}
+	flow, err := cfg.Variable.set(cfg.Flow, cfg.Values[0])
+	if err != nil {
+		return nil, err
+	}
+	s := &Sweep{Schema: SchemaSweep, Started: time.Now(), Setup: flow.setup(), Variable: cfg.Variable}
 	for _, c := range cfg.Contenders {
 		s.Targets = append(s.Targets, c.Name)
 	}
 	for i, v := range cfg.Values {
 		t.pair = i + 1
-		flow, err := cfg.Variable.set(cfg.Flow, v)
-		if err != nil {
+		if flow, err = cfg.Variable.set(cfg.Flow, v); err != nil {
 			return nil, err
 		}
 		p := SweepPoint{Value: v}

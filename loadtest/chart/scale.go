@@ -37,7 +37,7 @@ func Log(from, to float64) Scale {
 // ten.
 func (s Scale) Nice() Scale {
 	if s.Log {
-		s.From, s.To = nearest125(s.From, false), nearest125(s.To, true)
+		s.From, s.To = floor125(s.From), ceil125(s.To)
 		return s
 	}
 	step := niceStep((s.To - s.From) / 4)
@@ -97,28 +97,29 @@ func niceStep(raw float64) float64 {
 	if raw <= 0 || math.IsNaN(raw) || math.IsInf(raw, 0) {
 		return 1
 	}
-	return nearest125(raw, true)
+	return ceil125(raw)
 }
 
-// nearest125 is the next 1, 2 or 5 times a power of ten, upwards or downwards.
-func nearest125(v float64, up bool) float64 { //nolint:revive // two directions of one rounding
+// ceil125 is the least 1, 2 or 5 times a power of ten that is no less than v.
+func ceil125(v float64) float64 {
 	decade := math.Pow(10, math.Floor(math.Log10(v)))
-	steps := []float64{1, 2, 5, 10}
-	if up {
-		for _, m := range steps {
-			if m*decade >= v*(1-1e-9) {
-				return m * decade
-			}
+	for _, m := range []float64{1, 2, 5} {
+		if m*decade >= v*(1-1e-9) {
+			return m * decade
 		}
-		return 10 * decade
 	}
-	best := decade
-	for _, m := range steps {
+	return 10 * decade
+}
+
+// floor125 is the greatest 1, 2 or 5 times a power of ten that is no more than v.
+func floor125(v float64) float64 {
+	decade := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, m := range []float64{10, 5, 2} {
 		if m*decade <= v*(1+1e-9) {
-			best = m * decade
+			return m * decade
 		}
 	}
-	return best
+	return decade
 }
 
 // Number is a value with at most three digits of meaning and thousands as k, millions as M.
