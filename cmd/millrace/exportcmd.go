@@ -45,6 +45,9 @@ Exit code 1 also when something was given up by age or size before it was export
 Example: millrace export --out recording --follow`
 }
 
+// exportMemory is the soft limit of an export's memory: it needs 60 MB, most of them for compression.
+const exportMemory = 160 << 20
+
 var (
 	errMissed = errors.New("something was given up before it was exported")
 	errHalted = errors.New("export was broken off; what it had read is published")
@@ -60,6 +63,7 @@ func (c *exportCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return usage(err)
 	}
+	tuneRuntime(Runtime{GOGC: 100, MemoryLimit: exportMemory}, a.environ)
 	stop := c.tellProgress(e, a.stderr)
 	err = e.Run(ctx)
 	stop()

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"millrace/internal/bus"
@@ -83,9 +82,6 @@ func (b busLogs) orders(ctx context.Context, from, last uint64, since time.Time,
 
 func (b busLogs) batches(ctx context.Context, stream string, from, last uint64, since time.Time, each func(*export.Message) error) error {
 	return b.bus.LedgerFrom(ctx, stream, from, last, since, func(x bus.LedgerBatch) error {
-		if strings.Contains(x.Subject, ".replay.") {
-			return nil // marked replays are nobody's orders
-		}
 		return each(&export.Message{Sequence: x.Sequence, StoredAt: x.StoredAt, Target: targetOf(x.Subject), Batch: x.Batch})
 	})
 }

@@ -26,7 +26,6 @@ type skip string
 const (
 	skipNone        skip = ""
 	skipVoid        skip = "void"        // burns a sequence
-	skipReplay      skip = "replay"      // a marked replay
 	skipOther       skip = "other_kind"  // not of this dataset's form
 	skipPeer        skip = "peer"        // of a peer; it has a receipt
 	skipLocal       skip = "local"       // of our own doors; it has no receipt
