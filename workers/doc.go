@@ -34,7 +34,7 @@
 // Two things are done without a claim, so that nothing waits for one that need not. A valid order goes to OK:
 // what may have been handed out before (order.Delivery.Seen) after a look for a record, which another
 // version of the rules may have written; everything else at once. And an order that nobody else can have yet,
-// handed out for the first time within two seconds of its storing, is refused at once: another worker,
+// handed out for the first time and received no more than two seconds ago, is refused at once: another worker,
 // who can get it only after four, finds the same fault.
 //
 // What is left: a worker that is frozen between its last look at the clock and its write, for longer than

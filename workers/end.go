@@ -10,8 +10,8 @@ import (
 	"millrace/internal/order"
 )
 
-// soleFor is how long after it was stored an order that is handed out for the first time can't be with
-// another worker: half of what the source waits for an acknowledgement.
+// soleFor is how long after it was received an order that is handed out for the first time can't be
+// with another worker: half of what the source waits for an acknowledgement.
 const soleFor = 2 * time.Second
 
 // end ends an order before OK, once and for all targets (CORRECTNESS 9), unless it has another end.
@@ -21,7 +21,7 @@ const soleFor = 2 * time.Second
 // on its way, finds the same fault, or the deadline past as well. Everything else is claimed first.
 func (w *Worker) end(ctx context.Context, d order.Delivery, as ledger.Outcome, reason *order.Reason) error {
 	e := w.entry(d.Order, as, reason)
-	if !d.Seen && w.ports.Clock.Now().Sub(d.StoredAt) < soleFor {
+	if !d.Seen && w.ports.Clock.Now().Sub(d.Order.Accept.Received()) < soleFor {
 		return w.finish(ctx, d.Order, e, reason)
 	}
 	return w.claim(ctx, d, e)
