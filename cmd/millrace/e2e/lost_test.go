@@ -68,3 +68,22 @@ func TestScaledOutProcessesMayBeKilledAtWill(t *testing.T) {
 	rand.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
 	killing(t, p, 300, min(len(victims), 3+rounds()), func(i int) *process { return victims[i%len(victims)] })
 }
+
+// Orders expire while nothing runs, and the node dies again just when it ends them: whatever the killed
+// forgot, each order has one end.
+func TestOrdersThatExpireAmidKillsHaveOneEndEach(t *testing.T) {
+	p := startNode(t, "--orders.max_age=2s")
+	l := p.startLoad(t, careful(500, time.Duration(rounds())*9*time.Second))
+	for range rounds() {
+		nap(t, randomly(500*time.Millisecond, time.Second))
+		p.bus.kill(t)
+		nap(t, 2500*time.Millisecond)
+		p.bus.start(t)
+		nap(t, randomly(200*time.Millisecond, 900*time.Millisecond))
+		p.bus.kill(t)
+		p.bus.up(t)
+	}
+	l.wait(t)
+	p.verify(t, l, time.Minute, 2*rounds()*flight)
+	t.Log(run(t, "ledger", "verify", "--admin="+p.egress.admin))
+}
