@@ -26,7 +26,7 @@ type Load struct {
 	Spacing     Spacing       `name:"spacing" help:"How orders are spaced: even or poisson." default:"even"`
 	Timeout     time.Duration `name:"timeout" help:"Longest wait for an answer." default:"10s"`
 	Seed        uint64        `name:"seed" help:"Everything that is sent follows from it." default:"1"`
-	Shape       []Shape       `name:"shape" help:"What to send, in equal parts: bundle, transaction, private, share, replacement, cancel, cancel_bundle, invalid, blob_bundle, blob_transaction, reverting, heavy, malformed. Default: the mix of a builder network."`
+	Shape       []Shape       `name:"shape" help:"What to send, in equal parts: bundle, transaction, private, private_raw, share, replacement, cancel, cancel_bundle, invalid, blob_bundle, blob_transaction, reverting, heavy, malformed. Default: the mix of a builder network."`
 	Size        int           `name:"size" help:"Length of every bundle in bytes; 0: the published distribution." default:"0"`
 	Signers     int           `name:"signers" help:"Signers of the requests." default:"64"`
 	FirstSigner int           `name:"first_signer" help:"First of the signers, so that two runs can have different ones." default:"0"`

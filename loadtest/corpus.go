@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/core/types"
@@ -200,7 +201,7 @@ func (c *Corpus) Order(n uint64) (*Order, error) {
 func (c *Corpus) compose(o *Order, p plan, n uint64) error {
 	tag := o.Tag.Bytes()
 	switch o.Shape {
-	case ShapeTransaction, ShapePrivate, ShapeShare:
+	case ShapeTransaction, ShapePrivate, ShapePrivateRaw, ShapeShare:
 		tx, err := c.forge.forge(n, max(min(p.fresh, 2000), TagSize), tag[:], c.forge.signer)
 		if err != nil {
 			return err
@@ -264,7 +265,7 @@ func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, 
 	txs := make([]transaction, 0, p.reps+1)
 	extra := p.extra
 	for range p.reps {
-		id, calldata, ok := c.earlier(p, n)
+		id, calldata, ok := c.earlier(p, n, o.Sources)
 		if !ok {
 			extra++ // at the start of a corpus there is nothing to repeat, and sizes are to hold from there
 			continue
@@ -292,17 +293,18 @@ func (c *Corpus) pooledTransactions(o *Order, p plan, n uint64) ([]transaction, 
 }
 
 // earlier picks an order before n whose new transaction may be repeated: of a few at random the one
-// that comes closest in size, so that bodies keep the published sizes.
-func (c *Corpus) earlier(p plan, n uint64) (id uint64, calldata int, ok bool) {
-	best := math.Inf(1)
+// that comes closest in size, so that bodies keep the published sizes, and none that the bundle has.
+func (c *Corpus) earlier(p plan, n uint64, taken []uint64) (id uint64, calldata int, ok bool) {
+	best := 1.0                           // a factor of e: what is further off would spoil the size
+	reach := min(uint64(c.cfg.Window), n) //nolint:gosec // positive
+	if reach == 0 {
+		return 0, 0, false
+	}
 	for range 12 {
-		back := 1 + uint64(p.rng.IntN(c.cfg.Window)) //nolint:gosec // positive
-		if back > n {
-			continue
-		}
+		back := 1 + p.rng.Uint64N(reach)
 		src := c.plan(n - back)
 		off := math.Abs(math.Log(float64(src.fresh+txOverhead) / float64(p.fresh+txOverhead)))
-		if src.pools() && off < best {
+		if src.pools() && off < best && !slices.Contains(taken, n-back) {
 			id, calldata, ok, best = n-back, src.fresh, true, off
 		}
 	}

@@ -27,7 +27,7 @@ func newTestCorpus(tb testing.TB, cfg CorpusConfig) *Corpus {
 
 func allShapes() Mix {
 	var m Mix
-	for s := ShapeBundle; s <= ShapeCancelBundle; s++ {
+	for s := ShapeBundle; s <= ShapePrivateRaw; s++ {
 		m = append(m, Weight{s, 1})
 	}
 	return m
@@ -160,11 +160,78 @@ func TestSizesFollowThePublishedDistribution(t *testing.T) {
 	}
 	slices.Sort(sizes)
 	t.Logf("p50 %d p90 %d p99 %d mean %d, %.1f transactions each, %.0f %% repeated", sizes[n/2], sizes[n*9/10], sizes[n*99/100], sum/n, float64(txs)/n, 100*float64(repeats)/float64(txs))
-	require.InDelta(t, 2966, sizes[n/2], 1200)
-	require.InDelta(t, 19376, sizes[n*9/10], 5000)
-	require.InDelta(t, 40390, sizes[n*99/100], 12000)
-	require.InDelta(t, 6895, sum/n, 2000)
-	require.InDelta(t, 0.7, float64(repeats)/float64(txs), 0.07)
+	require.InEpsilon(t, 2966, sizes[n/2], 0.1)
+	require.InEpsilon(t, 19376, sizes[n*9/10], 0.1)
+	require.InEpsilon(t, 40390, sizes[n*99/100], 0.1)
+	require.InEpsilon(t, 6895, sum/n, 0.1)
+	require.InDelta(t, 0.7, float64(repeats)/float64(txs), 0.02)
+}
+
+// The default mix as it is sent: every kind of order in its share, every type of transaction, and a
+// repeat is what an earlier order of the window really carried.
+func TestDefaultMixIsWhatABuilderNetworkSees(t *testing.T) {
+	c := newTestCorpus(t, CorpusConfig{Seed: 5})
+	const n = 4000
+	shapes, methods, kinds := map[Shape]int{}, map[order.Method]int{}, map[uint8]int{}
+	carried := map[uint64]map[common.Hash]bool{}
+	txs, repeats := 0, 0
+	for i := range uint64(n) {
+		o, err := c.Order(i)
+		require.NoError(t, err)
+		shapes[o.Shape]++
+		methods[o.Method]++
+		if o.Shape != ShapeBundle && o.Shape != ShapeReplacement && o.Shape != ShapeBlobBundle && i%4 != 0 {
+			continue
+		}
+		hashes := map[common.Hash]bool{}
+		for _, tx := range decodeTxs(t, o.Body) {
+			kinds[tx.Type()]++
+			hashes[tx.Hash()] = true
+		}
+		carried[i] = hashes
+		require.Len(t, o.Sources, o.Repeats)
+		for _, source := range o.Sources {
+			require.Less(t, source, i)
+			require.LessOrEqual(t, i-source, uint64(2000))
+			shared := 0
+			for h := range carried[source] {
+				if hashes[h] {
+					shared++
+				}
+			}
+			require.Positive(t, shared, "order %d repeats nothing of order %d", i, source)
+		}
+		if o.Shape == ShapeBundle {
+			txs += o.Txs
+			repeats += o.Repeats
+		}
+	}
+	for _, w := range DefaultMix() {
+		require.InDelta(t, float64(w.Weight)/1000, float64(shapes[w.Shape])/n, 0.02, w.Shape)
+	}
+	require.Len(t, methods, 4)
+	require.Len(t, kinds, 5, "legacy, access list, dynamic fee, blob, set code: %v", kinds)
+	require.InDelta(t, 0.7, float64(repeats)/float64(txs), 0.03)
+}
+
+// A corpus of a fixed size has it from its first order on, whatever the size.
+func TestBundlesOfAFixedSize(t *testing.T) {
+	for _, size := range []int{1000, 3000, 10_000, 100_000, 1_000_000} {
+		c := newTestCorpus(t, CorpusConfig{Seed: 6, Mix: Only(ShapeBundle), Size: size})
+		sum, longest := 0, 0
+		const n = 12
+		for i := range uint64(n) {
+			o, err := c.Order(i)
+			require.NoError(t, err)
+			sum += len(o.Body)
+			require.LessOrEqual(t, o.Txs, 100)
+			for _, raw := range rawTx.FindAllString(string(o.Body), -1) {
+				longest = max(longest, len(raw)/2)
+			}
+		}
+		require.InEpsilon(t, size, sum/n, 0.3, size)
+		require.LessOrEqual(t, longest, maxRawTx+1024, "no pool takes a longer one")
+	}
 }
 
 func TestNoncesOfAKeyRise(t *testing.T) {

@@ -26,11 +26,12 @@ const (
 	ShapeHeavy                            // eth_sendBundle of many transactions that nobody has seen
 	ShapeMalformed                        // eth_sendBundle of nothing: refused at the door, costs its sender the good name
 	ShapeCancelBundle                     // eth_cancelBundle of a key that was never used, by its default nonce
+	ShapePrivateRaw                       // eth_sendPrivateRawTransaction
 )
 
 var shapeNames = [...]string{
 	"", "bundle", "transaction", "private", "share", "replacement", "cancel", "invalid",
-	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed", "cancel_bundle",
+	"blob_bundle", "blob_transaction", "reverting", "heavy", "malformed", "cancel_bundle", "private_raw",
 }
 
 // String is the shape in reports and flags.
@@ -67,6 +68,8 @@ func (s Shape) method() order.Method {
 		return order.MethodSendRawTransaction
 	case ShapePrivate:
 		return order.MethodSendPrivateTransaction
+	case ShapePrivateRaw:
+		return order.MethodSendPrivateRawTransaction
 	case ShapeShare:
 		return order.MethodSendShareBundle
 	case ShapeCancelBundle:
