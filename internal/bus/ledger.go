@@ -183,13 +183,23 @@ func (b *Bus) Ledger(ctx context.Context, since time.Time, f func(subject string
 	return nil
 }
 
+const (
+	// scanHeartbeat is how often a reader hears from the server that it reads from, which may not be the
+	// one it is connected to: two that are missing mean that it is gone. By default that takes half a
+	// minute, in which a target has no owner that knows what it did.
+	scanHeartbeat = time.Second
+	scanLinger    = 30 * time.Second // of a reader's consumer after its last request
+)
+
 // scan reads a stream in order, from a time up to a sequence.
 func (b *Bus) scan(ctx context.Context, stream, filter string, since time.Time, upTo uint64, f func(jetstream.Msg) error) error {
 	l, err := b.links.link(lane{use: useScan})
 	if err != nil {
 		return err
 	}
-	cfg := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since}
+	cfg := jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since, InactiveThreshold: scanLinger,
+	}
 	if filter != "" {
 		cfg.FilterSubjects = []string{filter}
 	}
@@ -200,7 +210,7 @@ func (b *Bus) scan(ctx context.Context, stream, filter string, since time.Time, 
 	if c.CachedInfo().NumPending == 0 {
 		return nil
 	}
-	it, err := c.Messages()
+	it, err := c.Messages(jetstream.PullExpiry(4*scanHeartbeat), jetstream.PullHeartbeat(scanHeartbeat))
 	if err != nil {
 		return err
 	}
