@@ -58,3 +58,25 @@ func TestSignalBreaksALoadTestOff(t *testing.T) {
 	require.Equal(t, exitFailure, code)
 	require.Contains(t, out.String(), "broken off")
 }
+
+func TestCompareMakesAPageThatReportMakesAgain(t *testing.T) {
+	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":null}`)
+	}))
+	t.Cleanup(door.Close)
+	dir := t.TempDir()
+	o := call(t, "", nil, "loadtest", "compare", "--target=a="+door.URL, "--target=b="+door.URL, "--pairs=1", "--warmup=0", "--pause=0",
+		"--rate=100", "--duration=50ms", "--connections=2", "--html="+filepath.Join(dir, "a.html"), "--save="+filepath.Join(dir, "a.json"))
+	require.Equal(t, exitOK, o.code, o.out+o.errors)
+	require.Contains(t, o.out, "median of ratios")
+	o = call(t, "", nil, "loadtest", "report", filepath.Join(dir, "a.json"), "--html="+filepath.Join(dir, "b.html"), "--svg="+filepath.Join(dir, "plots"))
+	require.Equal(t, exitOK, o.code, o.out+o.errors)
+	require.FileExists(t, filepath.Join(dir, "b.html"))
+	require.FileExists(t, filepath.Join(dir, "plots", "bars.svg"))
+
+	o = call(t, "", nil, "loadtest", "compare", "--target=a="+door.URL)
+	require.Equal(t, exitUsage, o.code, o.out+o.errors)
+	o = call(t, "", nil, "loadtest", "--ramp=5..1")
+	require.Equal(t, exitUsage, o.code, o.out+o.errors)
+}
