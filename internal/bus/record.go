@@ -28,6 +28,14 @@ var (
 	ErrNoStore = errors.New("no store there")
 )
 
+// What a new consumer is made for.
+var (
+	// errRecordGap: a message was sent and did not arrive; nobody acknowledges.
+	errRecordGap = errors.New("read record: a message did not arrive")
+	// errRecordBehind: this copy of the stream does not have all of it yet.
+	errRecordBehind = errors.New("read record: this copy of it is behind")
+)
+
 const (
 	// recordBatch and recordBytes bound what one fetch of the record brings.
 	recordBatch = 512
@@ -127,6 +135,7 @@ type recordReader struct {
 	last   map[order.Priority]uint64       // last sequence of each class when the reading began
 	past   [len(order.Priorities) + 1]bool // the class has nothing more of the range
 	failed bool                            // the error is f's, final
+	taken  uint64                          // sequence of this consumer that was taken last
 	bad    int                             // messages that can't be decoded
 }
 
@@ -146,6 +155,7 @@ func (rd *recordReader) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read record: %w", err)
 	}
+	rd.taken = 0
 	defer rd.discard(ctx, l, c)
 	for !rd.done() {
 		n, err := rd.batch(ctx, c)
@@ -159,11 +169,33 @@ func (rd *recordReader) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read record: %w", err)
 		}
+		if info.Delivered.Consumer > rd.taken {
+			return errRecordGap
+		}
 		if info.NumPending == 0 {
-			return nil // the end went by age or size in the meantime
+			return rd.ended(ctx, s)
 		}
 	}
 	return nil
+}
+
+// ended decides about a consumer that has nothing more although the range is not done: its end went by
+// age or size in the meantime, or this copy of the stream is behind the others.
+func (rd *recordReader) ended(ctx context.Context, s jetstream.Stream) error {
+	info, err := s.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read record: %w", err)
+	}
+	end := uint64(0)
+	for _, p := range order.Priorities {
+		if !rd.past[p] {
+			end = max(end, rd.last[p])
+		}
+	}
+	if info.State.FirstSeq > end || info.State.NumDeleted > 0 {
+		return nil
+	}
+	return errRecordBehind
 }
 
 // ends finds out, once, where each class ends: what comes later is not of this reading.
@@ -175,8 +207,9 @@ func (rd *recordReader) ends(ctx context.Context, s jetstream.Stream) error {
 	for _, p := range order.Priorities {
 		m, err := s.GetLastMsgForSubject(ctx, "orders.in."+p.String()+".*")
 		switch {
-		case err == nil:
+		case err == nil && !m.Time.Before(rd.since()):
 			last[p] = m.Sequence
+		case err == nil: // all of the class was received before
 		case !errors.Is(err, jetstream.ErrMsgNotFound):
 			return fmt.Errorf("read record: %w", err)
 		}
@@ -184,6 +217,15 @@ func (rd *recordReader) ends(ctx context.Context, s jetstream.Stream) error {
 	rd.last = last
 	rd.settle(0)
 	return nil
+}
+
+// since is from when on what is stored may be of the range: nothing is stored before it was received,
+// give or take what the doors' clocks are off.
+func (rd *recordReader) since() time.Time {
+	if rd.r.Since.IsZero() {
+		return time.Time{}
+	}
+	return rd.r.Since.Add(-time.Second)
 }
 
 // settle notes which classes end before sequence next.
@@ -213,8 +255,8 @@ func (rd *recordReader) consumer() jetstream.ConsumerConfig {
 	case rd.next > 0:
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, rd.next
 	case !rd.r.Since.IsZero():
-		// Nothing is stored before it was received.
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &rd.r.Since
+		since := rd.since()
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
 	return cfg
 }
@@ -230,24 +272,32 @@ func (rd *recordReader) discard(ctx context.Context, l *link, c jetstream.Consum
 	}
 }
 
-// batch reads what one fetch brings. A fetch has room for all that it asked for, so a slow f loses
-// nothing; see intake.
+// batch reads what one fetch brings, and ends it once the range is done. A fetch has room for all that
+// it asked for, so a slow f loses nothing; see intake.
 func (rd *recordReader) batch(ctx context.Context, c jetstream.Consumer) (n int, err error) {
-	b, err := c.Fetch(recordBatch, jetstream.FetchMaxWait(recordWait), jetstream.FetchMaxBytes(recordBytes))
+	// The library keeps a second of the deadline for itself.
+	fctx, cancel := context.WithTimeout(ctx, recordWait+time.Second)
+	defer cancel()
+	b, err := c.Fetch(recordBatch, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(recordBytes))
 	if err != nil {
 		return 0, fmt.Errorf("read record: %w", err)
 	}
 	for m := range b.Messages() {
 		n++
-		if err == nil && !rd.done() { // else only emptied: the subscription ends with the channel
+		if err == nil && !rd.done() {
 			err = rd.take(ctx, m)
 		}
+		if err != nil || rd.done() {
+			cancel() // the rest is of no use
+		}
 	}
-	if err != nil {
+	if err != nil || rd.done() {
 		return n, err
 	}
 	err = b.Error()
-	for _, harmless := range []error{nats.ErrTimeout, jetstream.ErrBatchCompleted, jetstream.ErrMaxBytesExceeded, jetstream.ErrNoMessages} {
+	for _, harmless := range []error{
+		context.DeadlineExceeded, nats.ErrTimeout, jetstream.ErrBatchCompleted, jetstream.ErrMaxBytesExceeded, jetstream.ErrNoMessages,
+	} {
 		if errors.Is(err, harmless) {
 			err = nil
 		}
@@ -268,6 +318,10 @@ func (rd *recordReader) take(ctx context.Context, m jetstream.Msg) error {
 		return fmt.Errorf("read record: %w", err)
 	}
 	seq := meta.Sequence.Stream
+	if meta.Sequence.Consumer != rd.taken+1 {
+		return errRecordGap
+	}
+	rd.taken++
 	if seq < rd.next {
 		return nil // told already
 	}

@@ -316,3 +316,45 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 var errEnough = errors.New("enough")
+
+// Nobody acknowledges what is read, so what a pull brought too late for its reader would be gone.
+func TestRecordReadsAgainWhatDidNotArrive(t *testing.T) {
+	b := testBus(t, natstest.Start(t))
+	want := recorded(t, b, time.Now(), 20)
+	rd := recordReader{bus: b, f: func(order.Delivery) error { return nil }}
+	l, s, err := b.record(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, rd.ends(t.Context(), s))
+	c, err := s.CreateConsumer(t.Context(), rd.consumer())
+	require.NoError(t, err)
+	defer rd.discard(t.Context(), l, c)
+	stolen, err := c.Fetch(3)
+	require.NoError(t, err)
+	for range stolen.Messages() { //nolint:revive // only taken away
+	}
+	_, err = rd.batch(t.Context(), c)
+	require.ErrorIs(t, err, errRecordGap)
+	require.Len(t, read(t, b, RecordRange{}), len(want))
+}
+
+func TestRecordEndsWithoutAWait(t *testing.T) {
+	b := testBus(t, natstest.Start(t))
+	recorded(t, b, time.Now(), 3)
+	begun := time.Now()
+	for range 30 {
+		require.Len(t, read(t, b, RecordRange{}), 9)
+	}
+	require.Less(t, time.Since(begun), 20*time.Second, "a wait of a second at each end")
+}
+
+func TestRecordWaitsForACopyThatIsBehind(t *testing.T) {
+	b := testBus(t, natstest.Start(t))
+	recorded(t, b, time.Now(), 5)
+	_, s, err := b.record(t.Context())
+	require.NoError(t, err)
+	rd := recordReader{bus: b}
+	require.NoError(t, rd.ends(t.Context(), s))
+	require.ErrorIs(t, rd.ended(t.Context(), s), errRecordBehind)
+	require.NoError(t, s.Purge(t.Context()))
+	require.NoError(t, rd.ended(t.Context(), s), "it went in the meantime")
+}
