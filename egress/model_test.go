@@ -160,9 +160,10 @@ func TestEveryOrderEndsOnceWhateverHappens(t *testing.T) {
 		to := &sink{reply: replies(rt)}
 		window := rapid.SampledFrom([]int{64, 256}).Draw(rt, "window")
 		cache := rapid.SampledFrom([]int64{1, 1 << 20}).Draw(rt, "cache")
+		ahead := rapid.Bool().Draw(rt, "tapped")
 		var fault error
 		synctest.Test(t, func(t *testing.T) {
-			fault = play(t, as, to, Config{Window: window, CacheBytes: cache, Drain: 100 * time.Millisecond})
+			fault = play(t, as, to, ahead, Config{Window: window, CacheBytes: cache, Drain: 100 * time.Millisecond})
 		})
 		if fault != nil {
 			rt.Fatal(fault)
@@ -170,9 +171,10 @@ func TestEveryOrderEndsOnceWhateverHappens(t *testing.T) {
 	})
 }
 
-func play(t *testing.T, as []action, to *sink, cfg Config) error {
+func play(t *testing.T, as []action, to *sink, ahead bool, cfg Config) error {
 	t.Helper()
 	s := newStore()
+	s.ahead = ahead
 	r := run(t, s, to, cfg)
 	stored := map[order.AcceptID]*order.Order{}
 	for _, a := range as {

@@ -22,6 +22,7 @@ import (
 const withTap = "TestTap"
 
 func tapOf(tb testing.TB) string {
+	tb.Helper()
 	if strings.HasPrefix(tb.Name(), withTap) {
 		return TapOn
 	}
