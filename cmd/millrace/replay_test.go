@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -138,11 +139,16 @@ func TestReplayWorksAgainstARunningNode(t *testing.T) {
 	code, _, text := command(t, "loadtest", "--url", door, "--rate", "100", "--duration", "500ms", "--connections", "8")
 	require.Equal(t, exitOK, code, text)
 
-	var sent []string
+	var (
+		mu   sync.Mutex
+		sent []string
+	)
 	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		if r.Header.Get("X-Flashbots-Signature") != "" {
+			mu.Lock()
 			sent = append(sent, string(body))
+			mu.Unlock()
 		}
 		_, _ = io.WriteString(w, `{"id":1,"jsonrpc":"2.0","result":null}`)
 	}))
@@ -154,13 +160,17 @@ func TestReplayWorksAgainstARunningNode(t *testing.T) {
 	args = append(args, "--token-file", filepath.Join(dir, "admin.token"))
 	var rep replay.Report
 	require.Eventually(t, func() bool {
+		mu.Lock()
 		sent = nil
+		mu.Unlock()
 		code, out, text := command(t, args...)
 		require.Equal(t, exitOK, code, text)
 		require.NoError(t, json.Unmarshal([]byte(out), &rep))
 		return rep.Accepted >= 49 // one or two of the mix may be refused at the door
 	}, patience, 100*time.Millisecond)
+	mu.Lock()
 	require.Len(t, sent, rep.Accepted)
+	mu.Unlock()
 	code, _, text = command(t, append(args, "--filter", "priority=high", "--dry-run")...)
 	require.Equal(t, exitOK, code, text)
 	require.Zero(t, n.stop())

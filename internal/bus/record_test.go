@@ -337,16 +337,6 @@ func TestRecordReadsAgainWhatDidNotArrive(t *testing.T) {
 	require.Len(t, read(t, b, RecordRange{}), len(want))
 }
 
-func TestRecordEndsWithoutAWait(t *testing.T) {
-	b := testBus(t, natstest.Start(t))
-	recorded(t, b, time.Now(), 3)
-	begun := time.Now()
-	for range 30 {
-		require.Len(t, read(t, b, RecordRange{}), 9)
-	}
-	require.Less(t, time.Since(begun), 20*time.Second, "a wait of a second at each end")
-}
-
 func TestRecordWaitsForACopyThatIsBehind(t *testing.T) {
 	b := testBus(t, natstest.Start(t))
 	recorded(t, b, time.Now(), 5)
