@@ -167,16 +167,24 @@ func TestQuestionsShareAPass(t *testing.T) {
 func TestPastIsForgottenWhenNobodyAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPast(nil, "S", nil)
-		p.restart(time.Now())
-		p.next = 7
-		p.stay()
+		inTurn := func(f func()) uint64 {
+			p.turn <- struct{}{}
+			defer func() { <-p.turn }()
+			f()
+			return p.next
+		}
+		inTurn(func() {
+			p.restart(time.Now())
+			p.next = 7
+			p.stay()
+		})
 		time.Sleep(pastIdle / 2)
-		p.stay()
+		inTurn(p.stay)
 		time.Sleep(pastIdle * 3 / 4)
 		synctest.Wait()
-		require.Equal(t, uint64(7), p.next)
+		require.Equal(t, uint64(7), inTurn(func() {}))
 		time.Sleep(pastIdle)
 		synctest.Wait()
-		require.Zero(t, p.next)
+		require.Zero(t, inTurn(func() {}))
 	})
 }
