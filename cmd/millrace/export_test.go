@@ -79,8 +79,14 @@ func TestExportWritesWhatANodeRecorded(t *testing.T) {
 
 func TestExportRefusesWhatCannotBeMeant(t *testing.T) {
 	for _, args := range [][]string{
-		{}, {"--out=x", "--dataset=orders"}, {"--out=x", "--since=soon"}, {"--out=x", "--until=soon"}, {"--out=x", "--follow", "--poll=0s"},
-		{"--out=x", "--max-rows=0"}, {"--out=x", "--follow", "--until=1s"}, {"--out=x", "--since=1s", "--until=1h"},
+		{},
+		{"--out=x", "--dataset=orders"},
+		{"--out=x", "--since=soon"},
+		{"--out=x", "--until=soon"},
+		{"--out=x", "--follow", "--poll=0s"},
+		{"--out=x", "--max-rows=0"},
+		{"--out=x", "--follow", "--until=1s"},
+		{"--out=x", "--since=1s", "--until=1h"},
 	} {
 		o := call(t, "", nil, append([]string{"export"}, args...)...)
 		require.Equal(t, exitUsage, o.code, "%v: %s", args, o.errors)

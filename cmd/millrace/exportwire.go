@@ -167,7 +167,7 @@ func (f *frame) fault() error {
 
 func (f *frame) span() (export.Span, error) {
 	s := export.Span{First: f.number(), Last: f.number(), Created: f.moment(), Node: string(f.part())}
-	s.MaxTxs = int(min(f.number(), math.MaxInt32)) //nolint:gosec // bounded here
+	s.MaxTxs = int(min(f.number(), math.MaxInt32))
 	return s, f.fault()
 }
 

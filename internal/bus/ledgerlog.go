@@ -15,7 +15,7 @@ type LogSpan struct {
 	Created     time.Time // another stream of the same name has another
 }
 
-// ErrNoLog: there is no such stream.
+// ErrNoLog is returned when there is no such stream.
 var ErrNoLog = errors.New("no such stream")
 
 // LogSpan tells what a stream holds now. ErrNoLog when there is none.
