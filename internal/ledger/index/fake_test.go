@@ -18,8 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A cache of the store ends its one goroutine with the process.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/cockroachdb/pebble/v2/internal/cache.(*shard).run"))
+	goleak.VerifyTestMain(m)
 }
 
 var testNow = time.UnixMicro(1_790_000_000_123_456)

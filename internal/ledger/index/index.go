@@ -44,6 +44,7 @@ type Index struct {
 	// Of the goroutine in Run.
 	logs   [len(order.Logs) + 1]Log
 	done   places
+	kept   places // of the last write
 	newest minute // no key is of a later minute, clocks permitting
 	behind [order.LogLow + 1]bool
 	buf    []byte
@@ -88,6 +89,7 @@ func (x *Index) openStore(ctx context.Context) error {
 		return fmt.Errorf("trace index: %w", err)
 	}
 	x.done, x.newest, err = db.places()
+	x.kept = x.done
 	if err != nil {
 		_ = db.close()
 		return fmt.Errorf("trace index: %w", err)

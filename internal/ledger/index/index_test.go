@@ -315,6 +315,26 @@ func TestAFailedStoreAnswersWithItsReason(t *testing.T) {
 	require.NoError(t, db.close())
 }
 
+func TestWhatCouldNotBeWrittenIsReadAgain(t *testing.T) {
+	p := newPipeline()
+	x := newIndex(t, p, testConfig(t.TempDir()))
+	require.NoError(t, x.openStore(t.Context()))
+	defer func() { require.NoError(t, x.closeStore()) }()
+	p.validate(p.accept(1))
+	require.NoError(t, x.round(t.Context()))
+	kept := x.done
+	o := p.accept(2)
+	p.end("b", delivered(o, p.validate(o)))
+	text := "disk fault"
+	x.db.failed.Store(&text)
+	require.ErrorIs(t, x.read(t.Context(), order.LogMedium), errFailed)
+	require.Equal(t, kept, x.done)
+	x.db.failed.Store(nil)
+	require.NoError(t, x.round(t.Context()))
+	require.Equal(t, uint64(2), x.done.at[order.LogMedium].Sequence)
+	require.InDelta(t, 0, testutil.ToFloat64(x.m.missed), 0)
+}
+
 func TestQueriesAreNamesOfOrders(t *testing.T) {
 	for _, bad := range []string{"", "0x", "zz", strings.Repeat("0", 63), strings.Repeat("g", 64), "0123456789abcdef0123456789abcdef01234567", "00000000-0000-0000-0000_000000000000"} {
 		_, err := ParseQuery(bad)

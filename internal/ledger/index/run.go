@@ -105,21 +105,27 @@ func (x *Index) read(ctx context.Context, l order.Log) error {
 	b := x.db.NewBatch()
 	defer func() { _ = b.Close() }()
 	start := x.done.at[l]
+	var unwritten error
 	to, err := x.logs[l].Read(ctx, start, func(e order.Logged) error {
-		if err := x.take(b, l, e); err != nil {
-			return err
+		if unwritten = x.take(b, l, e); unwritten != nil {
+			return unwritten
 		}
 		x.done.at[l].Sequence = e.Sequence
-		if b.Len() < batchBytes {
-			return nil
+		if b.Len() >= batchBytes {
+			unwritten = x.commit(b)
 		}
-		return x.commit(b)
+		return unwritten
 	})
-	x.done.at[l] = to
-	if to != start && !b.Empty() || to.Epoch != start.Epoch {
-		err = errors.Join(err, x.commit(b))
+	if unwritten == nil {
+		x.done.at[l] = to
+		if to != start && !b.Empty() || to.Epoch != start.Epoch {
+			unwritten = x.commit(b)
+		}
 	}
-	if err != nil {
+	if unwritten != nil {
+		x.done = x.kept // what the batch had is read again
+	}
+	if err = errors.Join(err, unwritten); err != nil {
 		return fmt.Errorf("read log %s: %w", l, err)
 	}
 	return nil
@@ -127,6 +133,9 @@ func (x *Index) read(ctx context.Context, l order.Log) error {
 
 // commit writes a batch with the places up to which it goes.
 func (x *Index) commit(b *pebble.Batch) error {
+	if err := x.db.ok(); err != nil {
+		return err
+	}
 	x.newest = max(x.newest, minuteOf(x.ports.Now()))
 	if err := b.Set(appendPlaces(nil, x.newest), x.done.encode(), nil); err != nil {
 		return err
@@ -135,6 +144,7 @@ func (x *Index) commit(b *pebble.Batch) error {
 		return err
 	}
 	b.Reset()
+	x.kept = x.done
 	return nil
 }
 
