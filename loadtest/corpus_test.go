@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math/big"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -33,12 +32,21 @@ func allShapes() Mix {
 	return m
 }
 
-var rawTx = regexp.MustCompile(`0x[0-9a-f]{130,}`)
+// rawTxs are the encoded transactions in a body: the only strings of hex longer than a signature.
+func rawTxs(body []byte) []string {
+	var out []string
+	for part := range strings.SplitSeq(string(body), `"`) {
+		if strings.HasPrefix(part, "0x") && len(part) >= 132 {
+			out = append(out, part)
+		}
+	}
+	return out
+}
 
 func decodeTxs(t *testing.T, body []byte) []*types.Transaction {
 	t.Helper()
 	var txs []*types.Transaction
-	for _, h := range rawTx.FindAllString(string(body), -1) {
+	for _, h := range rawTxs(body) {
 		raw, err := hex.DecodeString(h[2:])
 		require.NoError(t, err)
 		tx := new(types.Transaction)
@@ -171,7 +179,7 @@ func TestSizesFollowThePublishedDistribution(t *testing.T) {
 // repeat is what an earlier order of the window really carried.
 func TestDefaultMixIsWhatABuilderNetworkSees(t *testing.T) {
 	c := newTestCorpus(t, CorpusConfig{Seed: 5})
-	const n = 4000
+	const n = 2500
 	shapes, methods, kinds := map[Shape]int{}, map[order.Method]int{}, map[uint8]int{}
 	carried := map[uint64]map[common.Hash]bool{}
 	txs, repeats := 0, 0
@@ -216,7 +224,7 @@ func TestDefaultMixIsWhatABuilderNetworkSees(t *testing.T) {
 
 // A corpus of a fixed size has it from its first order on, whatever the size.
 func TestBundlesOfAFixedSize(t *testing.T) {
-	for _, size := range []int{1000, 3000, 10_000, 100_000, 1_000_000} {
+	for _, size := range []int{1000, 3000, 10_000, 1_000_000} {
 		c := newTestCorpus(t, CorpusConfig{Seed: 6, Mix: Only(ShapeBundle), Size: size})
 		sum, longest := 0, 0
 		const n = 12
@@ -225,7 +233,7 @@ func TestBundlesOfAFixedSize(t *testing.T) {
 			require.NoError(t, err)
 			sum += len(o.Body)
 			require.LessOrEqual(t, o.Txs, 100)
-			for _, raw := range rawTx.FindAllString(string(o.Body), -1) {
+			for _, raw := range rawTxs(o.Body) {
 				longest = max(longest, len(raw)/2)
 			}
 		}

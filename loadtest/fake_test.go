@@ -89,8 +89,8 @@ func (d *fakeDoor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // hash is the public id: of a transaction its own.
 func (d *fakeDoor) hash(body []byte) common.Hash {
-	if raw := rawTx.Find(body); raw != nil && bytes.Contains(body, []byte("aw")) {
-		return crypto.Keccak256Hash(common.FromHex(string(raw)))
+	if raw := rawTxs(body); len(raw) > 0 && bytes.Contains(body, []byte("aw")) {
+		return crypto.Keccak256Hash(common.FromHex(raw[0]))
 	}
 	return crypto.Keccak256Hash(body)
 }

@@ -14,7 +14,7 @@ func class(i int) string { return []string{"c1", "c2", "c3", "c4"}[i%4] }
 // both are equal.
 func ratioPlot(id, target, base string, ratios []Ratio) *chart.Plot {
 	const row, left, right = 34, 210, 180
-	low, high := 0.9, 1.1
+	low, high := 0.5, 1.5 // so that there are ticks on both sides of one
 	for _, r := range ratios {
 		low, high = min(low, r.Min), max(high, r.Max)
 	}
