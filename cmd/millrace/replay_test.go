@@ -87,7 +87,7 @@ func TestRecordPageStreamsTheRangeOrIsCut(t *testing.T) {
 	require.ErrorContains(t, err, "404")
 	for _, query := range []string{"since=x", "until=x", "from=x"} {
 		k.err = nil
-		resp, err := http.Get(s.URL + "/record?" + query) //nolint:noctx // a test
+		resp, err := http.Get(s.URL + "/record?" + query)
 		require.NoError(t, err)
 		_ = resp.Body.Close()
 		require.Equal(t, http.StatusBadRequest, resp.StatusCode)

@@ -335,7 +335,7 @@ func (rd *recordReader) take(ctx context.Context, m jetstream.Msg) error {
 	o, err := subjects.DecodeOrder(m.Headers(), m.Data())
 	if err != nil {
 		rd.bad++
-		return nil //nolint:nilerr // counted
+		return nil // counted
 	}
 	if until := rd.r.Until; !until.IsZero() && !o.ReceivedAt.Before(until) {
 		rd.past[o.Priority] = rd.past[o.Priority] || o.ReceivedAt.Sub(until) > doorSpread

@@ -117,10 +117,10 @@ func TestMarkedOrdersComeBackUntilTheyAreSettled(t *testing.T) {
 		if tries[d.Order.ID] != d.Deliveries || d.Seen != (d.Deliveries > 1) {
 			t.Errorf("delivery %d, seen %v, is number %d", d.Deliveries, d.Seen, tries[d.Order.ID])
 		}
-		switch {
-		case tries[d.Order.ID] == 1:
+		switch tries[d.Order.ID] {
+		case 1:
 			return nil, errors.New("not now")
-		case tries[d.Order.ID] == 2:
+		case 2:
 			return func(context.Context) error { return errors.New("not stored") }, nil
 		}
 		return func(context.Context) error { return order.Refuse(order.CodeGasLimit, "final") }, nil

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -54,7 +55,8 @@ func replay(t *testing.T, args ...string) (replayed, int) {
 	if err == nil {
 		return rep, 0
 	}
-	require.IsType(t, &exec.ExitError{}, err)
+	_, exited := errors.AsType[*exec.ExitError](err)
+	require.True(t, exited, "%v", err)
 	return rep, cmd.ProcessState.ExitCode()
 }
 
