@@ -141,25 +141,6 @@ func (b *Bus) locate(ctx context.Context) error {
 	return b.fitVolume(ctx)
 }
 
-// fitVolume keeps the streams' caps within the volume: a full disk freezes a stream for good, a
-// full stream closes the door.
-func (b *Bus) fitVolume(ctx context.Context) error {
-	_, total, err := b.server.Volume()
-	if err != nil {
-		return fmt.Errorf("measure volume of %s: %w", b.cfg.StoreDir, err)
-	}
-	limit := int64(storeShare * float64(total))
-	if b.cfg.MaxStore > 0 {
-		limit = min(limit, b.cfg.MaxStore)
-	}
-	var factor float64
-	if b.topo, factor = fit(b.topo, limit); factor < 1 {
-		b.log.LogAttrs(ctx, slog.LevelWarn, "streams are smaller than configured, to fit the volume",
-			slog.Float64("factor", factor), slog.Int64("limit_bytes", limit))
-	}
-	return nil
-}
-
 // furnish makes the streams of an embedded server and repairs what a machine's death did to them.
 func (b *Bus) furnish(ctx context.Context, control *link) error {
 	changes, err := b.Apply(ctx)
@@ -174,11 +155,7 @@ func (b *Bus) furnish(ctx context.Context, control *link) error {
 	if err := b.put(ctx, subjects.BucketState, stateHousekeeper, []byte(housekeeperEmbedded)); err != nil {
 		return err
 	}
-	mode := TapOff
-	if b.tap != nil {
-		mode = TapOn
-	}
-	if err := b.put(ctx, subjects.BucketState, stateTap, []byte(mode)); err != nil {
+	if err := b.declareTap(ctx); err != nil {
 		return err
 	}
 	if b.cfg.Listen == "" {
@@ -244,7 +221,6 @@ func comesUp(err error) bool {
 const (
 	stateHousekeeper    = "housekeeper"
 	housekeeperEmbedded = "embedded"
-	stateTap            = "tap"
 	leaseHousekeeper    = "housekeeper"
 	topologyTick        = 5 * time.Second
 )

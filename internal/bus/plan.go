@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,6 +169,17 @@ func (b *Bus) workerConsumer(ctx context.Context) jetstream.ConsumerConfig {
 	return c
 }
 
+// stateTap says to processes elsewhere whether the one with the embedded server taps its orders.
+const stateTap = "tap"
+
+func (b *Bus) declareTap(ctx context.Context) error {
+	mode := TapOff
+	if b.tap != nil {
+		mode = TapOn
+	}
+	return b.put(ctx, subjects.BucketState, stateTap, []byte(mode))
+}
+
 // tappedElsewhere reports whether the process with the embedded server says that it taps its orders.
 func (b *Bus) tappedElsewhere(ctx context.Context) bool {
 	kv, err := b.bucket(ctx, subjects.BucketState)
@@ -296,6 +308,25 @@ func checkSchema(name string, metadata map[string]string) error {
 	ours, _ := strconv.Atoi(subjects.SchemaVersion)
 	if err != nil || has > ours {
 		return fmt.Errorf("%s: %w: schema %s, ours is %s", name, ErrNewerSchema, v, subjects.SchemaVersion)
+	}
+	return nil
+}
+
+// fitVolume keeps the streams' caps within the volume: a full disk freezes a stream for good, a
+// full stream closes the door.
+func (b *Bus) fitVolume(ctx context.Context) error {
+	_, total, err := b.server.Volume()
+	if err != nil {
+		return fmt.Errorf("measure volume of %s: %w", b.cfg.StoreDir, err)
+	}
+	limit := int64(storeShare * float64(total))
+	if b.cfg.MaxStore > 0 {
+		limit = min(limit, b.cfg.MaxStore)
+	}
+	var factor float64
+	if b.topo, factor = fit(b.topo, limit); factor < 1 {
+		b.log.LogAttrs(ctx, slog.LevelWarn, "streams are smaller than configured, to fit the volume",
+			slog.Float64("factor", factor), slog.Int64("limit_bytes", limit))
 	}
 	return nil
 }
