@@ -68,7 +68,7 @@ func (f *Follower) Read(ctx context.Context, after order.Place, each func(order.
 			f.close(ctx)
 			return f.at, fmt.Errorf("follow %s: %w", f.stream, err)
 		}
-		if n < f.batch || ctx.Err() != nil {
+		if n < f.batch {
 			return f.at, nil
 		}
 	}

@@ -16,7 +16,7 @@ const (
 )
 
 // Logs lists the logs in the order in which a reader should take them: an order before its end.
-var Logs = [...]Log{LogHigh, LogMedium, LogLow, LogRejected, LogDone}
+var Logs = [...]Log{LogHigh, LogMedium, LogLow, LogRejected, LogDone} //nolint:gochecknoglobals // immutable
 
 var logNames = [...]string{"", "high", "medium", "low", "rejected", "done"}
 

@@ -50,7 +50,7 @@ func (t *Trail) AppendTo(b []byte, a AcceptID) []byte {
 	b = binary.AppendUvarint(b, t.InSequence)
 	b = binary.AppendUvarint(b, sinceReceived(a, t.InStoredAt))
 	b = binary.AppendUvarint(b, sinceReceived(a, t.DecidedAt))
-	b = binary.AppendUvarint(b, uint64(max(t.Attempts, 0))) //nolint:gosec // not negative
+	b = binary.AppendUvarint(b, uint64(max(t.Attempts, 0)))
 	return append(b, t.Marks...)
 }
 
@@ -72,7 +72,7 @@ func DecodeTrail(b []byte, a AcceptID) (Trail, error) {
 	if len(b)%MarkSize != 0 || len(b) > maxMarks*MarkSize || n[3] > 1<<30 {
 		return t, ErrTrail
 	}
-	t.InSequence, t.Attempts, t.Marks = n[0], int(n[3]), b
+	t.InSequence, t.Attempts, t.Marks = n[0], int(n[3]), b //nolint:gosec // bounded above
 	var err error
 	if t.InStoredAt, err = afterReceived(a, n[1]); err == nil {
 		t.DecidedAt, err = afterReceived(a, n[2])
@@ -86,7 +86,7 @@ func sinceReceived(a AcceptID, at time.Time) uint64 {
 	if at.IsZero() {
 		return 0
 	}
-	return uint64(max(at.UnixMicro()-a.Received().UnixMicro(), 0)) + 1 //nolint:gosec // not negative
+	return uint64(max(at.UnixMicro()-a.Received().UnixMicro(), 0)) + 1
 }
 
 // maxAfter bounds a time in a trail: a hundred years.
@@ -99,5 +99,5 @@ func afterReceived(a AcceptID, n uint64) (time.Time, error) {
 	if n > maxAfter {
 		return time.Time{}, ErrTrail
 	}
-	return a.Received().Add(time.Duration(n-1) * time.Microsecond), nil //nolint:gosec // bounded above
+	return a.Received().Add(time.Duration(n-1) * time.Microsecond), nil
 }

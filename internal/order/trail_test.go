@@ -59,7 +59,14 @@ func TestUnreadableTrailsAreErrors(t *testing.T) {
 	good := sample.AppendTo(nil, a)
 	long := append([]byte{1, 0, 0, 0, 0}, make([]byte, (maxMarks+1)*MarkSize)...)
 	for _, b := range [][]byte{
-		nil, {0}, {2, 0, 0, 0, 0}, {1}, {1, 0, 0}, good[:len(good)-1], append(good, 0), long,
+		nil,
+		{0},
+		{2, 0, 0, 0, 0},
+		{1},
+		{1, 0, 0},
+		good[:len(good)-1],
+		append(good, 0),
+		long,
 		{1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0},
 	} {
 		_, err := DecodeTrail(b, a)

@@ -147,8 +147,8 @@ func testConfig(dir string) Config {
 	return Config{Enabled: true, Dir: dir, MaxAge: 24 * time.Hour, MaxBytes: 1 << 30}
 }
 
-func newIndex(t testing.TB, p *pipeline, cfg Config) *Index {
-	t.Helper()
+func newIndex(tb testing.TB, p *pipeline, cfg Config) *Index {
+	tb.Helper()
 	x, err := New(cfg, Ports{
 		Log: func(l order.Log) Log { return at{p, l} }, Now: p.clock,
 		Full: func() bool {
@@ -157,37 +157,37 @@ func newIndex(t testing.TB, p *pipeline, cfg Config) *Index {
 			return p.full
 		},
 	}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return x
 }
 
 // run runs an index until the returned function, or the test's end.
-func run(t testing.TB, p *pipeline, cfg Config) (x *Index, stop func()) {
-	t.Helper()
-	x = newIndex(t, p, cfg)
-	ctx, cancel := context.WithCancel(t.Context())
+func run(tb testing.TB, p *pipeline, cfg Config) (x *Index, stop func()) {
+	tb.Helper()
+	x = newIndex(tb, p, cfg)
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- x.Run(ctx) }()
-	require.Eventually(t, x.isOpen, 10*time.Second, time.Millisecond)
+	require.Eventually(tb, x.isOpen, 10*time.Second, time.Millisecond)
 	stopped := false
 	stop = func() {
 		if !stopped {
 			stopped = true
 			cancel()
-			require.NoError(t, <-done)
+			require.NoError(tb, <-done)
 		}
 	}
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return x, stop
 }
 
-func find(t testing.TB, x *Index, name string) []Timeline {
-	t.Helper()
+func find(tb testing.TB, x *Index, name string) []Timeline {
+	tb.Helper()
 	q, err := ParseQuery(name)
-	require.NoError(t, err)
-	a, err := x.Lookup(t.Context(), q, 10, nil)
-	require.NoError(t, err)
-	require.True(t, a.Current)
+	require.NoError(tb, err)
+	a, err := x.Lookup(tb.Context(), q, 10, nil)
+	require.NoError(tb, err)
+	require.True(tb, a.Current)
 	return a.Orders
 }
 

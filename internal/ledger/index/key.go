@@ -33,10 +33,8 @@ type mark [order.MarkSize]byte
 type minute uint32
 
 func minuteOf(t time.Time) minute {
-	return minute(min(max(t.Unix()/60, 0), math.MaxUint32-1)) //nolint:gosec // bounded
+	return minute(min(max(t.Unix()/60, 0), math.MaxUint32-1))
 }
-
-func (m minute) time() time.Time { return time.Unix(int64(m)*60, 0) }
 
 // appendStart appends the least key of a minute.
 func (m minute) appendStart(b []byte) []byte { return binary.BigEndian.AppendUint32(b, uint32(m)) }

@@ -205,7 +205,7 @@ func (q Query) fits(t *Timeline) bool {
 func (t *Timeline) tell(f *facts) {
 	t.ID, t.Hash, t.Signer, t.Method, t.Kind, t.Priority, t.Origin = f.id, f.hash, f.signer, f.method, f.kind, f.priority, f.origin
 	t.Replacement, t.Nonce, t.NonceDefaulted = f.replacement, f.nonce, f.defaulted
-	t.Transactions = int(min(f.txs, 1<<20)) //nolint:gosec // bounded
+	t.Transactions = int(min(f.txs, 1<<20))
 	t.Deadline = f.deadline
 	t.InSequence, t.InStoredAt, t.DecidedAt, t.Attempts = f.trail.InSequence, f.trail.InStoredAt, f.trail.DecidedAt, f.trail.Attempts
 	t.Validated = f.validated || f.sequence != 0

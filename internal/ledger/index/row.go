@@ -48,7 +48,7 @@ func after(a order.AcceptID, t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return uint64(max(t.UnixMicro()-a.Received().UnixMicro(), 0)) + 1 //nolint:gosec // not negative
+	return uint64(max(t.UnixMicro()-a.Received().UnixMicro(), 0)) + 1
 }
 
 // reader takes the fields off a row; once one is missing, bad is set and the rest are zero.
@@ -178,7 +178,7 @@ func (f *facts) appendTo(b []byte, a order.AcceptID) []byte {
 	w.number(f.trail.InSequence)
 	w.time(f.trail.InStoredAt)
 	w.time(f.trail.DecidedAt)
-	w.number(uint64(max(f.trail.Attempts, 0))) //nolint:gosec // not negative
+	w.number(uint64(max(f.trail.Attempts, 0)))
 	w.number(f.txs)
 	w.number(f.sequence)
 	w.time(f.storedAt)
@@ -280,9 +280,9 @@ func decodeEnd(b []byte, a order.AcceptID, target string) (End, error) {
 	if flags&flagOf != 0 {
 		e.Of = order.AcceptID(r.take(len(e.Of)))
 	}
-	e.Attempts = uint16(r.number(math.MaxUint16))                         //nolint:gosec // bounded
-	e.Status = uint16(r.number(math.MaxUint16))                           //nolint:gosec // bounded
-	e.RPCCode = int32(min(max(r.signed(), math.MinInt32), math.MaxInt32)) //nolint:gosec // bounded
+	e.Attempts = uint16(r.number(math.MaxUint16)) //nolint:gosec // bounded
+	e.Status = uint16(r.number(math.MaxUint16))   //nolint:gosec // bounded
+	e.RPCCode = int32(min(max(r.signed(), math.MinInt32), math.MaxInt32))
 	e.SentAt, e.DoneAt, e.RecordedAt = r.time(), r.time(), r.time()
 	e.Text = r.text()
 	return e, r.end()

@@ -154,7 +154,7 @@ func (x *Index) warn(ctx context.Context) {
 		if x.behind[l] {
 			x.behind[l] = false
 			x.log.LogAttrs(ctx, slog.LevelWarn, "trace index missed validated orders: they can be found by hash and id, not by their transactions",
-				slog.String("log", order.Log(l).String()), slog.Uint64("before", x.done.since[l])) //nolint:gosec // few
+				slog.String("log", order.Log(l).String()), slog.Uint64("before", x.done.since[l]))
 		}
 	}
 }
