@@ -17,8 +17,9 @@ import (
 const methodStatus = "millrace_orderStatus"
 
 const (
-	// statusPlaces look-ups run at a time; more are refused, as they are never urgent.
-	statusPlaces = 2
+	// statusPlaces look-ups run at a time, so they take at most a part of one processor; more are refused, as
+	// they are never urgent.
+	statusPlaces = 1
 	// statusCost is what a look-up takes of its address's budget, beyond the request: it is a search on
 	// disk.
 	statusCost = 10
