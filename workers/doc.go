@@ -44,8 +44,9 @@
 // # Poison
 //
 // An order that was handed out three times runs alone: no other order of this process is validated
-// at the same time, and a mark is stored before and removed after, one at a time. A mark that
-// outlived its process names the order that killed it: that order is recorded as poisoned. A panic
+// at the same time, and a mark is stored before and removed after, one at a time. Marks that
+// outlived two processes name the order that killed them: that order is recorded as poisoned. One is not
+// enough, as a process may be killed for any reason while an innocent order runs alone. A panic
 // is recovered and counts as a failed attempt; an order that panics when it runs alone is poisoned
 // too. Poison is an end like others and is claimed: when an earlier attempt did reach OK, the process
 // died of something else or of what can't be undone, and nothing is recorded.
@@ -60,5 +61,6 @@
 // # Shutdown
 //
 // Run returns when the source has stopped handing out orders and the last one is settled, or, when
-// the context's end leaves no time, handed back.
+// the context's end leaves no time, handed back. Warming the rules can't be interrupted; it is not
+// waited for then.
 package workers

@@ -55,8 +55,8 @@ type Verdicts interface {
 }
 
 // Suspects keeps the marks of orders that run alone. MarkSuspect stores a mark before it returns;
-// already says that one was there and that the process that had set it is dead. While that process
-// may be alive, the error asks to come back later (retry.After).
+// already says that processes which had set one died often enough for the order to be the cause. While
+// a process that set one may be alive, the error asks to come back later (retry.After).
 type Suspects interface {
 	MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error)
 	ClearSuspect(ctx context.Context, a order.AcceptID) error

@@ -60,9 +60,17 @@ func New(cfg Config, ports Ports, rules Rules, log *slog.Logger, reg prometheus.
 // Run validates orders until ctx ends or the source fails. The rules are warmed meanwhile, so that
 // no blob transaction has to do it; one that comes earlier waits for it beside its slot.
 func (w *Worker) Run(ctx context.Context) error {
-	var warming sync.WaitGroup
-	defer warming.Wait()
-	warming.Go(w.rules.Warm)
+	warm := make(chan struct{})
+	go func() {
+		defer close(warm)
+		w.rules.Warm()
+	}()
+	defer func() {
+		select {
+		case <-warm:
+		case <-ctx.Done(): // it takes seconds on a busy machine and can't be interrupted
+		}
+	}()
 	if err := w.ports.Source.ConsumeIn(ctx, w.cfg.slots(), w.handle); err != nil {
 		return fmt.Errorf("consume orders: %w", err)
 	}

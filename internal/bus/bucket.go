@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,9 +74,18 @@ var errSuspectBusy = errors.New("suspect is marked by another process")
 // suspects are the marks of this process and those it saw of others.
 type suspects struct {
 	mu   sync.Mutex
-	mine map[order.AcceptID]uint64 // revision of the mark
+	mine map[order.AcceptID]mark
 	seen map[order.AcceptID]sighting
 }
+
+// mark is one in the store: its revision, and what is in it.
+type mark struct {
+	revision uint64
+	value    string
+}
+
+// onceMore ends a mark's value when an earlier process died with one.
+const onceMore = " again"
 
 type sighting struct {
 	revision uint64
@@ -93,9 +103,10 @@ const (
 	suspectDead = 4 * suspectTick
 )
 
-// MarkSuspect writes that this process is about to run the order alone. already says that a
-// process had marked it and died. While that process may be alive the error asks to come back
-// later (retry.Delay).
+// MarkSuspect writes that this process is about to run the order alone. already says that two
+// processes had marked it and died: one may be killed at any time, for whatever reason, and then an
+// order that happens to run alone is innocent. While a process that marked it may be alive the error asks to
+// come back later (retry.Delay).
 func (b *Bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, err error) {
 	b.touching.Do(func() { b.background.Go(func() { b.touchSuspects(b.life) }) })
 	kv, err := b.bucket(ctx, subjects.BucketSuspects)
@@ -104,7 +115,7 @@ func (b *Bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, 
 	}
 	revision, err := kv.Create(ctx, a.String(), []byte(b.id))
 	if err == nil {
-		b.suspects.own(a, revision)
+		b.suspects.own(a, mark{revision, b.id})
 		return false, nil
 	}
 	if !errors.Is(err, jetstream.ErrKeyExists) {
@@ -114,14 +125,22 @@ func (b *Bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, 
 	if err != nil {
 		return false, fmt.Errorf("read mark of suspect %s: %w", a, err)
 	}
-	if string(e.Value()) == b.id { // an earlier try whose answer was lost
-		b.suspects.own(a, e.Revision())
+	owner, again := strings.CutSuffix(string(e.Value()), onceMore)
+	switch {
+	case owner == b.id: // an earlier try whose answer was lost
+		b.suspects.own(a, mark{e.Revision(), string(e.Value())})
 		return false, nil
-	}
-	if !b.suspects.dead(a, e.Revision(), time.Now()) {
+	case !b.suspects.dead(a, e.Revision(), time.Now()):
 		return false, retry.After(fmt.Errorf("mark suspect %s: %w", a, errSuspectBusy), suspectDead)
+	case again:
+		return true, nil
 	}
-	return true, nil
+	revision, err = kv.Update(ctx, a.String(), []byte(b.id+onceMore), e.Revision())
+	if err != nil { // another process was first, or the answer was lost
+		return false, retry.After(fmt.Errorf("mark suspect %s once more: %w", a, err), suspectTick)
+	}
+	b.suspects.own(a, mark{revision, b.id + onceMore})
+	return false, nil
 }
 
 // ClearSuspect takes the mark away.
@@ -140,29 +159,29 @@ func (b *Bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
 // touchSuspects tells the others that this process is alive, until ctx ends.
 func (b *Bus) touchSuspects(ctx context.Context) {
 	for pause(ctx, suspectTick) {
-		for a, revision := range b.suspects.marks() {
+		for a, m := range b.suspects.marks() {
 			kv, err := b.bucket(ctx, subjects.BucketSuspects)
 			if err != nil {
 				break
 			}
-			if next, err := kv.Update(ctx, a.String(), []byte(b.id), revision); err == nil {
-				b.suspects.renew(a, revision, next)
+			if next, err := kv.Update(ctx, a.String(), []byte(m.value), m.revision); err == nil {
+				b.suspects.renew(a, m.revision, next)
 			}
 		}
 	}
 }
 
-func (s *suspects) own(a order.AcceptID, revision uint64) {
+func (s *suspects) own(a order.AcceptID, m mark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mine[a] = revision
+	s.mine[a] = m
 }
 
 func (s *suspects) renew(a order.AcceptID, from, to uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mine[a] == from {
-		s.mine[a] = to
+	if m, ok := s.mine[a]; ok && m.revision == from {
+		s.mine[a] = mark{to, m.value}
 	}
 }
 
@@ -173,7 +192,7 @@ func (s *suspects) forget(a order.AcceptID) {
 	delete(s.seen, a)
 }
 
-func (s *suspects) marks() map[order.AcceptID]uint64 {
+func (s *suspects) marks() map[order.AcceptID]mark {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.mine)

@@ -150,9 +150,9 @@ func TestRefusalIndexIsBoundedInNumberAndAge(t *testing.T) {
 	require.Len(t, rs.order, 1)
 }
 
-func TestRule08SuspectMarkOfADeadProcessCountsAndOfALivingOneDoesNot(t *testing.T) {
+func TestRule08SuspectMarksOfTwoDeadProcessesCountAndOfALivingOneDoNot(t *testing.T) {
 	s := natstest.Start(t)
-	a, b := testBus(t, s), testBus(t, s)
+	a, b, c := testBus(t, s), testBus(t, s), testBus(t, s)
 	id := order.NewAcceptID(time.Now())
 	already, err := a.MarkSuspect(t.Context(), id)
 	require.NoError(t, err)
@@ -167,8 +167,17 @@ func TestRule08SuspectMarkOfADeadProcessCountsAndOfALivingOneDoesNot(t *testing.
 	require.Never(t, func() bool { already, _ = b.MarkSuspect(t.Context(), id); return already },
 		suspectDead+suspectTick, 100*time.Millisecond, "it is")
 	a.Close()
-	require.Eventually(t, func() bool { already, _ = b.MarkSuspect(t.Context(), id); return already }, soon, 50*time.Millisecond)
-	require.NoError(t, b.ClearSuspect(t.Context(), id))
+	require.Eventually(t, func() bool { already, err = b.MarkSuspect(t.Context(), id); return err == nil }, soon, 50*time.Millisecond)
+	require.False(t, already, "a may have been killed for another reason")
+	already, err = b.MarkSuspect(t.Context(), id)
+	require.NoError(t, err)
+	require.False(t, already, "one's own mark of this life")
+	require.Never(t, func() bool { already, _ = c.MarkSuspect(t.Context(), id); return already },
+		suspectDead+suspectTick, 100*time.Millisecond, "b lives")
+	b.Close()
+	require.Eventually(t, func() bool { already, _ = c.MarkSuspect(t.Context(), id); return already }, soon, 50*time.Millisecond)
+	require.NoError(t, c.ClearSuspect(t.Context(), id))
+	b = c
 	already, err = b.MarkSuspect(t.Context(), id)
 	require.NoError(t, err)
 	require.False(t, already)
