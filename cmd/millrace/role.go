@@ -36,8 +36,7 @@ func (r role) String() string {
 
 // user is what the bus knows these roles as: a role by its name, all of them as a node.
 func (r role) user() string {
-	switch r {
-	case roleIngress, roleWorkers, roleEgress:
+	if r == roleIngress || r == roleWorkers || r == roleEgress {
 		return r.String()
 	}
 	return "node"

@@ -46,7 +46,8 @@ func TestRecoverSignerAgreesWithGoUtils(t *testing.T) {
 		flipped[i] ^= 1 << rapid.IntRange(0, 6).Draw(t, "bit")
 		if ours, err := RecoverSigner(string(flipped), body); err == nil {
 			require.Equal(t, theirs, ours)
-			require.True(t, strings.EqualFold(header, string(flipped)), string(flipped))
+			signed := len(header) - len("1c") // a recovery id of either parity has many writings
+			require.True(t, strings.EqualFold(header[:signed], string(flipped[:signed])), string(flipped))
 		}
 	})
 }

@@ -25,7 +25,8 @@ func exportOnce(t *testing.T, admin, out string) (report struct {
 		Rows    int
 		Missed  []any
 	}
-}) {
+},
+) {
 	t.Helper()
 	b, err := exec.CommandContext(t.Context(), binary, "export", "--json", "--progress=0", "--admin="+admin, "--out="+out).Output()
 	require.NoError(t, err, "%s", b)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -77,13 +78,43 @@ func openStore(dir string, log *slog.Logger) (*store, error) {
 	return s, nil
 }
 
-// close writes what is in memory. A store that has failed is left as it is.
+// closeTimeout bounds each step of closing: the store goes on trying what a full or missing disk refuses.
+const closeTimeout = 3 * time.Second
+
+// errStuck: the store did not come to an end.
+var errStuck = errors.New("trace index does not write, what it had in memory is read again")
+
+// close writes what is in memory. A store that has failed, or does not get on, is left as it is.
 func (s *store) close() error {
 	if s == nil || s.failed.Load() != nil {
 		return nil
 	}
-	defer s.cache.Unref()
-	return errors.Join(s.Flush(), s.DB.Close(), s.lock.Close())
+	flushed, err := s.AsyncFlush()
+	if err == nil {
+		err = within(flushed)
+	}
+	closed := make(chan struct{})
+	var cerr error
+	go func() {
+		defer close(closed)
+		cerr = errors.Join(s.DB.Close(), s.lock.Close())
+		s.cache.Unref()
+	}()
+	if stuck := within(closed); stuck != nil {
+		return stuck
+	}
+	return errors.Join(err, cerr)
+}
+
+func within(done <-chan struct{}) error {
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-t.C:
+		return errStuck
+	}
 }
 
 // ok is nil, or why the store can't be used any more.
@@ -138,6 +169,9 @@ func (s *store) drop(ctx context.Context, before minute) error {
 // bytes is what the index takes of the disk.
 func (s *store) bytes() int64 { return int64(s.Metrics().DiskSpaceUsage()) } //nolint:gosec // of a disk
 
+// errorPause is how long the store waits after a fault.
+const errorPause = 50 * time.Millisecond
+
 // logger takes what the store says, and its last words: it must not take the process along.
 type logger struct {
 	log   *slog.Logger
@@ -147,8 +181,9 @@ type logger struct {
 // Infof leaves out what is of no use here.
 func (*logger) Infof(string, ...any) {}
 
-// Errorf logs.
+// Errorf logs, slowly: the store repeats at once what has failed.
 func (l *logger) Errorf(format string, args ...any) {
+	time.Sleep(errorPause)
 	l.log.LogAttrs(context.Background(), slog.LevelWarn, "trace index store", slog.String("text", fmt.Sprintf(format, args...)))
 }
 
