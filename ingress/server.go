@@ -80,7 +80,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	}
 	slots := cfg.CPUSlots
 	if slots == 0 {
-		slots = runtime.GOMAXPROCS(0)
+		slots = min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 	}
 	s := &Server{
 		id: newID(), idle: idleTimeout, ports: ports, log: log,

@@ -11,7 +11,7 @@ import (
 
 // Config is the worker section.
 type Config struct {
-	// Concurrency is how many orders are validated at a time; zero: GOMAXPROCS.
+	// Concurrency is how many orders are validated at a time; zero: the CPUs that this process may use.
 	Concurrency int `name:"concurrency" help:"Orders validated at a time; 0 takes the number of usable CPUs." default:"0"`
 	// SignerCache sizes the cache that cmd puts in front of the rules.
 	SignerCache signers.Config `embed:"" prefix:"signer_cache."`
@@ -35,5 +35,5 @@ func (c Config) slots() int {
 	if c.Concurrency > 0 {
 		return c.Concurrency
 	}
-	return runtime.GOMAXPROCS(0)
+	return min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 }

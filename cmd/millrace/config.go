@@ -76,10 +76,11 @@ type Node struct {
 	Name string `name:"name" help:"Name of this node in logs." default:"millrace" env:"MILLRACE_NODE_NAME,BUILDERNET_NODE_NAME"`
 }
 
-// Runtime tunes the Go runtime. GOGC and GOMEMLIMIT win when they are set.
+// Runtime tunes the Go runtime. GOGC, GOMEMLIMIT and GOMAXPROCS win when they are set.
 type Runtime struct {
 	GOGC        int   `name:"gogc" help:"Garbage collection target, percent: orders are short-lived, so more room means less work." default:"400"`
 	MemoryLimit int64 `name:"memory_limit" help:"Soft memory limit: near it, garbage is collected more often. 0: none." default:"384MiB" type:"bytes"`
+	SpareProcs  int   `name:"spare_procs" help:"How many more goroutines may run than there are CPUs: what runs for milliseconds in one piece then shares a CPU with what is urgent, by the kernel's measure." default:"1"`
 }
 
 // complete hands the shared keys to the sections that need them.
@@ -125,6 +126,9 @@ func (c *Config) validate(r role) error {
 	}
 	if r.has(roleEgress) {
 		errs = append(errs, c.Egress.Validate(), c.Trace.Validate())
+	}
+	if c.Runtime.SpareProcs < 0 {
+		errs = append(errs, errors.New("runtime.spare_procs must not be negative"))
 	}
 	if c.Runtime.GOGC < 10 || c.Runtime.MemoryLimit < 0 {
 		errs = append(errs, errors.New("runtime.gogc must be at least 10 and runtime.memory_limit not negative"))

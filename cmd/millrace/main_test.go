@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	// The server's attempt to reach a source ends by its own timer, after its shutdown.
 	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("millrace/workers.(*Worker).Run.func1"), // warming can't be interrupted, and a stop does not wait for it
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"))
 }
 

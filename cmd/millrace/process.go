@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -268,14 +269,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // tuneRuntime trades memory for processor time: orders are garbage soon after they are stored. The
-// soft limit makes the collector work harder before the process grows beyond its budget. Who set
-// GOGC or GOMEMLIMIT knows better.
+// soft limit makes the collector work harder before the process grows beyond its budget. A goroutine gives way
+// to another when it likes to, and a thread when the kernel does: with one thread more than CPUs a long
+// compression or signature check holds up an urgent order for less. Who set
+// GOGC, GOMEMLIMIT or GOMAXPROCS knows better.
 func tuneRuntime(c Runtime, environ []string) {
 	set := func(name string) bool {
 		return slices.ContainsFunc(environ, func(e string) bool { return strings.HasPrefix(e, name+"=") })
 	}
 	if !set("GOGC") {
 		debug.SetGCPercent(c.GOGC)
+	}
+	if !set("GOMAXPROCS") && c.SpareProcs > 0 {
+		runtime.GOMAXPROCS(min(runtime.NumCPU(), runtime.GOMAXPROCS(0)) + c.SpareProcs)
 	}
 	if !set("GOMEMLIMIT") && c.MemoryLimit > 0 {
 		debug.SetMemoryLimit(c.MemoryLimit)

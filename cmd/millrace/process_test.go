@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"math"
+	"runtime"
 	"runtime/debug"
 	"testing"
 
@@ -15,16 +16,19 @@ import (
 )
 
 func TestRuntimeIsTunedUnlessTheOperatorDid(t *testing.T) {
-	gogc, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(math.MaxInt64)
+	gogc, limit, procs := debug.SetGCPercent(100), debug.SetMemoryLimit(math.MaxInt64), runtime.GOMAXPROCS(1)
 	t.Cleanup(func() {
+		runtime.GOMAXPROCS(procs)
 		debug.SetGCPercent(gogc)
 		debug.SetMemoryLimit(limit)
 	})
-	c := Runtime{GOGC: 400, MemoryLimit: 512 << 20}
-	tuneRuntime(c, []string{"GOGC=50", "GOMEMLIMIT=1GiB"})
+	c := Runtime{GOGC: 400, MemoryLimit: 512 << 20, SpareProcs: 2}
+	tuneRuntime(c, []string{"GOGC=50", "GOMEMLIMIT=1GiB", "GOMAXPROCS=1"})
+	require.Equal(t, 1, runtime.GOMAXPROCS(0))
 	require.Equal(t, 100, debug.SetGCPercent(100))
 	require.Equal(t, int64(math.MaxInt64), debug.SetMemoryLimit(-1))
 	tuneRuntime(c, []string{"GOGCX=50"})
+	require.Equal(t, 3, runtime.GOMAXPROCS(0))
 	require.Equal(t, 400, debug.SetGCPercent(100))
 	require.Equal(t, int64(512<<20), debug.SetMemoryLimit(-1))
 }

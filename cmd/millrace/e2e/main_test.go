@@ -36,6 +36,7 @@ func runAll(m *testing.M) int {
 			return 1
 		}
 	}
+	goAhead()
 	return m.Run()
 }
 

@@ -35,11 +35,10 @@ type outsideReport struct {
 func (p *pipeline) startOutside(t *testing.T, args ...string) *outside {
 	t.Helper()
 	o := &outside{exited: make(chan error, 1)}
-	o.cmd = exec.Command(binary, append([]string{"loadtest", "--json", "--url=" + strings.Join(p.doors, ",")}, args...)...)
+	o.cmd = niced(19, append([]string{"loadtest", "--json", "--url=" + strings.Join(p.doors, ",")}, args...)...)
 	o.cmd.Stdout, o.cmd.Env = &o.out, environment()
 	o.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, o.cmd.Start())
-	require.NoError(t, syscall.Setpriority(syscall.PRIO_PROCESS, o.cmd.Process.Pid, 19))
 	go func() { o.exited <- o.cmd.Wait() }()
 	t.Cleanup(func() { _ = o.cmd.Process.Kill() })
 	return o

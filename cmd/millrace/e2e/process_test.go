@@ -70,7 +70,7 @@ func (p *process) start(t *testing.T) {
 	defer out.Close()
 	p.lives++
 	fmt.Fprintf(out, "--- life %d at %s: %s\n", p.lives, time.Now().UTC().Format("15:04:05.000"), strings.Join(p.args, " "))
-	cmd := exec.Command(binary, p.args...)
+	cmd := niced(0, p.args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = p.dir, out, out, environment()
 	// A test binary that is killed takes its children along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
