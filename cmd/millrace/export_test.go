@@ -185,15 +185,18 @@ func TestExportReportsWhatWasGivenUp(t *testing.T) {
 }
 
 func TestExportPublishesWhatItHadWhenTheNodeFails(t *testing.T) {
-	f := &fakeLogs{spans: map[string]bus.LogSpan{subjects.StreamDone: {First: 1, Last: 9, Created: time.Unix(5, 0)}}, fail: errors.New("store failed")}
 	e := entry(1, 1)
-	f.batches = []bus.LedgerBatch{{Sequence: 1, Subject: "orders.done.b", Batch: e.AppendTo(nil)}}
-	url, out := serveExport(t, f), t.TempDir()
-	o := call(t, "", nil, "export", "--admin", url, "--out", out, "--dataset=ledger")
+	node := func(fail error) (url string) {
+		return serveExport(t, &fakeLogs{
+			spans:   map[string]bus.LogSpan{subjects.StreamDone: {First: 1, Last: 9, Created: time.Unix(5, 0)}},
+			batches: []bus.LedgerBatch{{Sequence: 1, Subject: "orders.done.b", Batch: e.AppendTo(nil)}}, fail: fail,
+		})
+	}
+	out := t.TempDir()
+	o := call(t, "", nil, "export", "--admin", node(errors.New("store failed")), "--out", out, "--dataset=ledger")
 	require.Equal(t, exitFailure, o.code)
 	require.Contains(t, o.errors, "export of done")
-	f.fail = nil
-	r := exported(t, url, out, "--dataset=ledger")
+	r := exported(t, node(nil), out, "--dataset=ledger")
 	entries, err := os.ReadDir(filepath.Join(out, "ledger"))
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(entries), 2)

@@ -43,6 +43,7 @@ func TestRule11LeaseHasOneHolderAndGoesOnWhenReleased(t *testing.T) {
 }
 
 func TestRule11DeadOwnersLeaseIsTakenAfterItRanOut(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	dead := &lease{bus: a, name: "x", holding: "gone"}
@@ -71,6 +72,7 @@ func TestRule11HolderThatIsOvertakenStops(t *testing.T) {
 }
 
 func TestRule11LeaseEndsByItselfWhenTheBusIsAway(t *testing.T) {
+	t.Parallel() // it mostly waits
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	err := b.Hold(t.Context(), "x", func(ctx context.Context, valid func() bool) error {
@@ -86,6 +88,7 @@ func TestRule11LeaseEndsByItselfWhenTheBusIsAway(t *testing.T) {
 }
 
 func TestLeaseIsRenewedForAsLongAsItIsHeld(t *testing.T) {
+	t.Parallel() // it mostly waits
 	b := testBus(t, natstest.Start(t))
 	require.NoError(t, b.Hold(t.Context(), "x", func(ctx context.Context, valid func() bool) error {
 		end := time.Now().Add(leaseTTL + leaseRenew)

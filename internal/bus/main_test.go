@@ -103,6 +103,19 @@ func background(tb testing.TB, f func(ctx context.Context) error) (stop func()) 
 	return stop
 }
 
+// never asks again and again, on this goroutine: require.Never's last question may outlive the test.
+func never(tb testing.TB, cond func() bool, within time.Duration, why string) {
+	tb.Helper()
+	for end := time.After(within); ; {
+		require.False(tb, cond(), why)
+		select {
+		case <-end:
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 func consumerInfo(tb testing.TB, js jetstream.JetStream, stream, durable string) *jetstream.ConsumerInfo {
 	tb.Helper()
 	c, err := js.Consumer(tb.Context(), stream, durable)

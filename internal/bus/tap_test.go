@@ -63,7 +63,10 @@ func TestTapKeepsWhatHoldsWithoutIt(t *testing.T) {
 		"publish over a restart": TestRule04PublishIsRetriedWithTheSameIDOverARestart,
 		"full stream":            TestFullStreamIsErrFullAndPublishOKHoldsOn,
 	} {
-		t.Run(name, f)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of them wait
+			f(t)
+		})
 	}
 }
 
