@@ -32,6 +32,7 @@ func tapOf(tb testing.TB) string {
 // What holds for orders that the consumers bring holds with the tap on: each of these also runs by
 // itself, with the tap off.
 func TestTapKeepsWhatHoldsWithoutIt(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]func(*testing.T){
 		"acks after finish":    TestConsumedOrdersAreAckedAfterTheirFinish,
 		"unknown errors":       TestRule08UnknownErrorIsDeliveredAgainAndRefusalIsNot,
