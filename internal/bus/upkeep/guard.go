@@ -14,14 +14,19 @@ import (
 	"millrace/subjects"
 )
 
-// The shares of the volume, in percent, at which Guard acts. Between the two of a pair nothing
+// The free space, in percent of the volume, at which Guard acts. Between the two of a pair nothing
 // changes, so it does not flap.
 const (
-	recordStopAt  = 80
-	recordStartAt = 75 // below
-	doorCloseAt   = 90
-	doorOpenAt    = 88 // below
+	recordStopAt  = 20
+	recordStartAt = 25 // above
+	doorCloseAt   = 10
+	doorOpenAt    = 12 // above
 )
+
+// countedVolume is the most of a volume that the shares are of. A tenth of it, 8 GiB, holds all that the
+// streams of the path and the ledger may still take by their default caps once the door is closed, and as
+// much again is between that and where RECORD stops: the free tenth of a volume of terabytes is no shortage.
+const countedVolume = 80 << 30
 
 const (
 	guardEvery   = 500 * time.Millisecond
@@ -36,9 +41,10 @@ type Store interface {
 	Health() error
 }
 
-// Guard watches the store's volume. At 80 % RECORD stops (its sources are removed), below 75 % it
-// goes on. At 90 % the door closes (see DoorKey), so that acknowledgements and ledger records of
-// what was accepted can still be written; below 88 % it opens again. Whoever fills the volume.
+// Guard watches the store's volume. With 20 % of it free, RECORD stops (its sources are removed), above
+// 25 % it goes on. With 10 % free the door closes (see DoorKey), so that acknowledgements and ledger
+// records of what was accepted can still be written; above 12 % it opens again. Of a volume above
+// 80 GiB, these are shares of 80 GiB. Whoever fills the volume.
 type Guard struct {
 	js      jetstream.JetStream
 	store   Store
@@ -105,16 +111,42 @@ func (g *Guard) Look(ctx context.Context) error {
 	g.metrics.total.Set(float64(total))
 	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
 	defer cancel()
-	percent := float64(used) / float64(total) * 100
-	return errors.Join(g.watchDoor(ctx, percent), g.watchRecord(ctx, percent))
+	r := roomOf(used, total)
+	return errors.Join(g.watchDoor(ctx, r), g.watchRecord(ctx, r))
 }
 
-func (g *Guard) watchDoor(ctx context.Context, percent float64) error {
+// room is what is left of a volume.
+type room struct {
+	free uint64
+	// share is free in percent of what Guard counts of the volume.
+	share float64
+	// full is how much of the whole volume is used, in percent.
+	full float64
+}
+
+func roomOf(used, total uint64) room {
+	free := total - min(used, total)
+	return room{
+		free:  free,
+		share: float64(free) / float64(min(total, countedVolume)) * 100,
+		full:  float64(used) / float64(total) * 100,
+	}
+}
+
+func (r room) String() string {
+	return fmt.Sprintf("store volume is %.0f %% full, %d MiB free", r.full, r.free>>20)
+}
+
+func (r room) attrs() []slog.Attr {
+	return []slog.Attr{slog.Float64("percent", r.full), slog.Uint64("free_bytes", r.free)}
+}
+
+func (g *Guard) watchDoor(ctx context.Context, r room) error {
 	want := g.door
 	switch {
-	case percent >= doorCloseAt:
+	case r.share <= doorCloseAt:
 		want = doorClosed
-	case percent < doorOpenAt, g.door == doorUnknown:
+	case r.share > doorOpenAt, g.door == doorUnknown:
 		want = doorOpen
 	}
 	if want == g.door {
@@ -122,7 +154,7 @@ func (g *Guard) watchDoor(ctx context.Context, percent float64) error {
 	}
 	reason := ""
 	if want == doorClosed {
-		reason = fmt.Sprintf("store volume is %.0f %% full", percent)
+		reason = r.String()
 	}
 	kv, err := g.js.KeyValue(ctx, subjects.BucketState)
 	if err != nil {
@@ -131,24 +163,24 @@ func (g *Guard) watchDoor(ctx context.Context, percent float64) error {
 	if _, err := kv.Put(ctx, DoorKey, DoorValue(reason)); err != nil {
 		return fmt.Errorf("write door state: %w", err)
 	}
-	g.noteDoor(ctx, want, percent)
+	g.noteDoor(ctx, want, r)
 	return nil
 }
 
-func (g *Guard) noteDoor(ctx context.Context, now doorState, percent float64) {
+func (g *Guard) noteDoor(ctx context.Context, now doorState, r room) {
 	before := g.door
 	g.door = now
 	switch {
 	case now == doorClosed:
 		g.metrics.doorClosed.Set(1)
-		g.log.LogAttrs(ctx, slog.LevelError, "door closed, volume is nearly full", slog.Float64("percent", percent))
+		g.log.LogAttrs(ctx, slog.LevelError, "door closed, volume is nearly full", r.attrs()...)
 	case before == doorClosed:
 		g.metrics.doorClosed.Set(0)
-		g.log.LogAttrs(ctx, slog.LevelInfo, "door open again", slog.Float64("percent", percent))
+		g.log.LogAttrs(ctx, slog.LevelInfo, "door open again", r.attrs()...)
 	}
 }
 
-func (g *Guard) watchRecord(ctx context.Context, percent float64) error {
+func (g *Guard) watchRecord(ctx context.Context, r room) error {
 	if g.record == nil {
 		return nil
 	}
@@ -164,15 +196,15 @@ func (g *Guard) watchRecord(ctx context.Context, percent float64) error {
 		g.seen = true
 	}
 	switch paused := g.paused.Load(); {
-	case percent >= recordStopAt && !paused:
-		return g.pauseRecord(ctx, percent)
-	case percent < recordStartAt && paused:
-		return g.resumeRecord(ctx, percent)
+	case r.share <= recordStopAt && !paused:
+		return g.pauseRecord(ctx, r)
+	case r.share > recordStartAt && paused:
+		return g.resumeRecord(ctx, r)
 	}
 	return nil
 }
 
-func (g *Guard) pauseRecord(ctx context.Context, percent float64) error {
+func (g *Guard) pauseRecord(ctx context.Context, r room) error {
 	cfg := *g.record
 	cfg.Sources = nil
 	if _, err := g.js.UpdateStream(ctx, cfg); err != nil {
@@ -180,16 +212,16 @@ func (g *Guard) pauseRecord(ctx context.Context, percent float64) error {
 	}
 	g.paused.Store(true)
 	g.metrics.recordStop.Set(1)
-	g.log.LogAttrs(ctx, slog.LevelWarn, "recording paused, volume is filling", slog.Float64("percent", percent))
+	g.log.LogAttrs(ctx, slog.LevelWarn, "recording paused, volume is filling", r.attrs()...)
 	return nil
 }
 
-func (g *Guard) resumeRecord(ctx context.Context, percent float64) error {
+func (g *Guard) resumeRecord(ctx context.Context, r room) error {
 	if _, err := g.js.UpdateStream(ctx, *g.record); err != nil {
 		return fmt.Errorf("resume %s: %w", g.record.Name, err)
 	}
 	g.paused.Store(false)
 	g.metrics.recordStop.Set(0)
-	g.log.LogAttrs(ctx, slog.LevelInfo, "recording again", slog.Float64("percent", percent))
+	g.log.LogAttrs(ctx, slog.LevelInfo, "recording again", r.attrs()...)
 	return nil
 }

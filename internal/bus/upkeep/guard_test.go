@@ -77,6 +77,32 @@ func TestGuardStopsRecordFirstThenClosesTheDoorAndUndoesBothBelow(t *testing.T) 
 	}
 }
 
+// A tenth of four terabytes is more than all streams can take: it is no reason to stop anything.
+func TestGuardCountsOnlyWhatTheStoreCanNeedOfALargeVolume(t *testing.T) {
+	const gib, total = 1 << 30, 4 << 40
+	for _, step := range []struct {
+		free                     uint64
+		recordStops, doorCloses  bool
+		recordResumes, doorOpens bool
+	}{
+		{free: 400 * gib, recordResumes: true, doorOpens: true},
+		{free: 21 * gib, recordResumes: true, doorOpens: true},
+		{free: 20 * gib, doorOpens: true},
+		{free: 16 * gib, recordStops: true, doorOpens: true},
+		{free: 9 * gib, recordStops: true},
+		{free: 8 * gib, recordStops: true, doorCloses: true},
+		{free: 0, recordStops: true, doorCloses: true},
+	} {
+		r := roomOf(total-step.free, total)
+		require.Equal(t, step.recordStops, r.share <= recordStopAt, step.free)
+		require.Equal(t, step.recordResumes, r.share > recordStartAt, step.free)
+		require.Equal(t, step.doorCloses, r.share <= doorCloseAt, step.free)
+		require.Equal(t, step.doorOpens, r.share > doorOpenAt, step.free)
+	}
+	require.Equal(t, "store volume is 100 % full, 8192 MiB free", roomOf(total-8*gib, total).String())
+	require.Zero(t, roomOf(total+1, total).free, "a volume can't be more than full")
+}
+
 func TestGuardPausedRecordKeepsWhatItHasAndGoesOnWhereItStopped(t *testing.T) {
 	_, js := started(t)
 	store := &fakeStore{}
