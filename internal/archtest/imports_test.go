@@ -27,6 +27,8 @@ var allowed = []row{
 	{"internal/order", nil},
 	{"internal/jsonrpc", nil},
 	{"internal/retry", nil},
+	{"internal/engineapi", []string{"internal/jsonrpc"}},
+	{"internal/engineapi/record", []string{"internal/engineapi"}},
 	{"internal/telemetry", nil},
 	{"internal/lifecycle", nil},
 	{"internal/config", nil},
