@@ -55,6 +55,8 @@ type Options struct {
 	Replicas       int           // nats.replicas
 	Partitions     int           // orders.partitions; zero: one
 	Replay         bool          // ingress.replay_listen is set: marked replays have streams
+	EngineMaxAge   time.Duration // record.engine.max_age
+	EngineMaxBytes int64         // record.engine.max_bytes, calls and divergences together; zero: no streams of the Engine API
 }
 
 // StreamIn is the name of class p's IN stream.
@@ -81,6 +83,7 @@ func Streams(o Options) []jetstream.StreamConfig {
 		ss = append(ss, replays(o)...)
 	}
 	ss = append(ss, rejected, ledger(o, StreamDone, "orders.done.*", done))
+	ss = append(ss, engineStreams(o)...)
 	if o.RecordMaxBytes > 0 {
 		ss = append(ss, Record(o))
 	}
@@ -173,10 +176,10 @@ func Buckets(o Options) []jetstream.KeyValueConfig {
 			Metadata: map[string]string{MetaSchema: SchemaVersion},
 		}
 	}
-	return []jetstream.KeyValueConfig{
+	return append([]jetstream.KeyValueConfig{
 		bucket(BucketRefusals, o.MaxAge, 64<<20),
 		bucket(BucketLeases, 0, 1<<20),
 		bucket(BucketSuspects, Backstop, 4<<20),
 		bucket(BucketState, 0, 1<<20),
-	}
+	}, engineBuckets(o)...)
 }

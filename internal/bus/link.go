@@ -37,10 +37,13 @@ const (
 	useSigners                 // both directions; the server must not echo
 	useLease                   // leases: nothing may stand in front of a renewal
 	useScan                    // reads ledgers back
+	useEngine                  // publishes to ENGINE
+	useReplayer                // consumes ENGINE
 )
 
 var useNames = [...]string{
 	"", "control", "door", "store", "work", "feed", "ledger", "verdicts", "say", "signers", "lease", "scan",
+	"engine", "replayer",
 }
 
 func (u use) String() string { return useNames[u] }
@@ -55,7 +58,7 @@ func (l lane) String() string {
 
 // buffered reports whether what is written while the connection is down is kept and sent later.
 // Only acks are: a publish from the buffer would be stored after its caller gave up (CORRECTNESS 4).
-func (l lane) buffered() bool { return l.use == useWork || l.use == useFeed }
+func (l lane) buffered() bool { return l.use == useWork || l.use == useFeed || l.use == useReplayer }
 
 // link is one open connection.
 type link struct {

@@ -20,7 +20,7 @@ type Role struct {
 const (
 	Admin   = "admin"   // may do everything with the streams: `millrace streams apply`, the nats CLI
 	Metrics = "metrics" // sees the state of streams and consumers, and no message
-	Reader  = "reader"  // reads RECORD and the ledgers, and changes nothing
+	Reader  = "reader"  // reads RECORD, ENGINE and the ledgers, and changes nothing
 	System  = "system"  // the servers themselves: the system account
 )
 
@@ -32,7 +32,7 @@ const housekeeper = "$KV." + subjects.BucketLeases + ".housekeeper"
 // is what it asks the server for, and so is among its publishes.
 func Roles() []Role {
 	return []Role{
-		ingress(), worker(), egress(), node(), reader(), metrics(),
+		ingress(), worker(), egress(), engine(), node(), reader(), metrics(),
 		{Name: Admin, Purpose: "streams apply, nats CLI, backups: everything in this account"},
 	}
 }
@@ -118,10 +118,29 @@ func egress() Role {
 	return r
 }
 
-// node is a process with all three of these roles.
+// engine records the Engine API, replays it to execution clients under leases of its own, and compares. It
+// has no word in the orders.
+func engine() Role {
+	r := Role{
+		Name: "engine", Purpose: "the Engine API: records calls, replays and compares them",
+		Publish: append(process(), "engine.calls.*", "engine.outcomes.*", subjects.Divergence("*"),
+			"$KV."+subjects.BucketEngine+".>", "$KV."+subjects.BucketLeases+".engine.>"),
+		Subscribe: inbox("engine"),
+	}
+	r.Publish = append(r.Publish, scan(subjects.StreamEngine)...)
+	r.Publish = append(r.Publish, consume(subjects.StreamEngine, "*")...)
+	r.Publish = append(r.Publish, "$JS.API.CONSUMER.RESET."+subjects.StreamEngine+".*")
+	r.Publish = append(r.Publish, scan(subjects.StreamDivergence)...)
+	for _, b := range []string{subjects.BucketEngine, subjects.BucketLeases} {
+		r.Publish = append(r.Publish, readBucket(b)...)
+	}
+	return r
+}
+
+// node is a process with all of these roles.
 func node() Role {
 	r := Role{Name: "node", Purpose: "all roles in one process", Subscribe: append(inbox("node"), subjects.Verdicts("*"), subjects.Signers)}
-	for _, part := range []Role{ingress(), worker(), egress()} {
+	for _, part := range []Role{ingress(), worker(), egress(), engine()} {
 		r.Publish = append(r.Publish, part.Publish...)
 	}
 	slices.Sort(r.Publish)
@@ -131,8 +150,10 @@ func node() Role {
 
 // reader reads what is recorded. Consumers need inboxes; those of the nats CLI begin with _INBOX.
 func reader() Role {
-	r := Role{Name: Reader, Purpose: "reads RECORD and the ledgers", Publish: observe(), Subscribe: []string{"_INBOX.>", "_INBOX_control.>", "_INBOX_scan.>"}}
-	for _, s := range []string{subjects.StreamRecord, subjects.StreamDone, subjects.StreamRejected} {
+	r := Role{Name: Reader, Purpose: "reads RECORD, ENGINE and the ledgers", Publish: observe(), Subscribe: []string{"_INBOX.>", "_INBOX_control.>", "_INBOX_scan.>"}}
+	for _, s := range []string{
+		subjects.StreamRecord, subjects.StreamDone, subjects.StreamRejected, subjects.StreamEngine, subjects.StreamDivergence,
+	} {
 		r.Publish = append(r.Publish, scan(s)...)
 	}
 	return r
