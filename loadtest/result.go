@@ -101,6 +101,22 @@ func (j *Journal) Results() []Result {
 	return slices.Concat(j.chunks...)
 }
 
+// Forget lets go of the results that were complete before a time, so that a run of any length takes
+// bounded memory. The counts keep them.
+func (j *Journal) Forget(before time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	kept := j.chunks[:0]
+	for _, chunk := range j.chunks {
+		chunk = slices.DeleteFunc(chunk, func(r Result) bool { return r.Done.Before(before) })
+		if len(chunk) > 0 {
+			kept = append(kept, chunk)
+		}
+	}
+	clear(j.chunks[len(kept):])
+	j.chunks = kept
+}
+
 // Answered returns how many results there are.
 func (j *Journal) Answered() int {
 	j.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,6 +76,13 @@ func (s *Sink) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.receipts, s.taken = nil, 0
+}
+
+// Forget lets go of the receipts from before a time; Taken still counts them.
+func (s *Sink) Forget(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipts = slices.DeleteFunc(s.receipts, func(r Receipt) bool { return r.At.Before(before) })
 }
 
 // ServeHTTP records and answers one order; GET answers 200, so the sink is its own ready URL.

@@ -49,6 +49,31 @@ func TestSinkRecordsWhatItGot(t *testing.T) {
 	require.Empty(t, sink.Receipts())
 }
 
+// What a long run has checked it need not keep.
+func TestWhatIsForgottenStillCounts(t *testing.T) {
+	now := time.Now()
+	j := &Journal{}
+	for i := range 3 * journalChunk / 2 {
+		j.add(Result{Tag: Tag{Seq: uint64(i)}, Answer: AnswerAccepted, Done: now.Add(time.Duration(i))})
+	}
+	j.Forget(now.Add(journalChunk + 10))
+	rest := j.Results()
+	require.Len(t, rest, journalChunk/2-10)
+	require.Equal(t, uint64(journalChunk+10), rest[0].Tag.Seq)
+	require.Equal(t, 3*journalChunk/2, j.Count(AnswerAccepted))
+	j.add(Result{Answer: AnswerShed, Done: now.Add(time.Hour)})
+	require.Len(t, j.Results(), journalChunk/2-9)
+	j.Forget(now.Add(2 * time.Hour))
+	require.Empty(t, j.Results())
+	require.Equal(t, 1+3*journalChunk/2, j.Answered())
+
+	sink := NewSink()
+	sink.receipts, sink.taken = []Receipt{{At: now}, {At: now.Add(2)}}, 2
+	sink.Forget(now.Add(1))
+	require.Equal(t, []Receipt{{At: now.Add(2)}}, sink.Receipts())
+	require.Equal(t, 2, sink.Taken())
+}
+
 func TestScanFindsWhatIsSplicedInBeforeTheTransactions(t *testing.T) {
 	r := scanReceipt([]byte(`{"method":"eth_sendBundle","params":[{"bundleHash":"` + common.Hash{7}.Hex() + `","replacementNonce": 3,"txs":["0x"]}]}`))
 	require.Equal(t, common.Hash{7}, r.Hash)
