@@ -197,6 +197,23 @@ func TestTheWorkerKeepsHouse(t *testing.T) {
 	require.ErrorIs(t, purge(t, s, "worker", "DONE"), nats.ErrPermissionViolation)
 }
 
+// TestDoorAndDeliveryKnowHowOldABacklogIsThatTheyFind asks after a start with a backlog, which neither may read.
+func TestDoorAndDeliveryKnowHowOldABacklogIsThatTheyFind(t *testing.T) {
+	s := applied(t)
+	before, _ := dial(t, s, "ingress", "ingress")
+	_, err := before.Publish(t.Context(), testOrder(order.PriorityMedium))
+	require.NoError(t, err)
+	stored := time.Now()
+	require.Eventually(t, func() bool { return time.Since(stored) > time.Second }, soon, tick)
+	for _, role := range []string{"ingress", "egress"} {
+		b, reg := dial(t, s, role, role)
+		background(t, b.Run)
+		require.Eventually(t, func() bool { return b.Oldest(order.PriorityMedium) > 0 }, soon, tick)
+		require.GreaterOrEqual(t, b.Oldest(order.PriorityMedium), time.Second, role)
+		require.Zero(t, faults(t, reg), "refused by the server: %s", role)
+	}
+}
+
 func purge(t *testing.T, s *access.Site, user, stream string) error {
 	t.Helper()
 	return attempt(t, s, user, "$JS.API.STREAM.PURGE."+stream, `{"filter":"nothing"}`)

@@ -50,7 +50,9 @@ func NewBacklog(js jetstream.JetStream, log *slog.Logger, reg prometheus.Registe
 }
 
 // Blind makes b never read an order, not even for the time that it was stored, for a process that has no right
-// to: what waits when it starts counts as new then. It is called before Run.
+// to. What waits when it starts is dated by the ages of the first and the last order in the stream, in
+// proportion: exactly, when nothing is left there that is done, as behind a backlog beyond the duplicate window.
+// It is called before Run.
 func (b *Backlog) Blind() *Backlog {
 	for i := range b.classes {
 		b.classes[i].blind = true
@@ -89,12 +91,13 @@ func (c *class) sample(ctx context.Context) error {
 	info := cons.CachedInfo()
 	now := info.TimeStamp
 	first := info.AckFloor.Stream + 1
+	// Sequences that were burnt or purged make this too low, never too high.
+	seen := info.Delivered.Stream + info.NumPending
 	waiting := info.NumPending > 0 || info.NumAckPending > 0
 	if _, ok := c.history.dated(first); waiting && !ok && !c.datableAfter(first) {
-		c.seed(ctx, first, now)
+		c.seed(ctx, first, seen, now)
 	}
-	// Sequences that were burnt or purged make this too low, never too high.
-	c.history.add(info.Delivered.Stream+info.NumPending, now)
+	c.history.add(seen, now)
 	c.history.forgetBelow(first)
 
 	var age time.Duration
@@ -112,15 +115,18 @@ func (c *class) datableAfter(seq uint64) bool {
 	return n > 0 && c.history.marks[n-1].seq < seq
 }
 
-// seed starts the history with the oldest order that waits, read once for its time. Without it a
-// restart under load would forget how old the backlog is. When it can't be read, it is dated now.
-func (c *class) seed(ctx context.Context, first uint64, now time.Time) {
+// seed starts the history with the oldest order that waits, read once for its time, or with what the stream's
+// state says. Without it a restart under load would forget how old the backlog is. When nothing can be
+// learned, it is dated now.
+func (c *class) seed(ctx context.Context, first, seen uint64, now time.Time) {
 	at := now
-	if c.blind {
-		c.history.marks = append(c.history.marks[:0], mark{seq: first - 1, from: at, until: at}, mark{seq: first, from: at, until: at})
-		return
-	}
-	if stream, err := c.js.Stream(ctx, subjects.StreamIn(c.priority)); err == nil {
+	stream, err := c.js.Stream(ctx, subjects.StreamIn(c.priority))
+	switch {
+	case err == nil && c.blind:
+		if c.seedBy(stream.CachedInfo().State, first, seen, now) {
+			return
+		}
+	case err == nil:
 		m, err := stream.GetMsg(ctx, first, jetstream.WithGetMsgSubject(">"))
 		if err == nil && m.Time.Before(now) {
 			at = m.Time
@@ -128,4 +134,21 @@ func (c *class) seed(ctx context.Context, first uint64, now time.Time) {
 	}
 	c.history.marks = append(c.history.marks[:0],
 		mark{seq: first - 1, from: at, until: at}, mark{seq: first, from: at, until: at})
+}
+
+// seedBy starts the history with what the stream's state says of its ends; false: nothing about first.
+func (c *class) seedBy(s jetstream.StreamState, first, seen uint64, now time.Time) bool {
+	if s.Msgs == 0 || s.FirstSeq == 0 || first > s.LastSeq || s.FirstTime.After(now) {
+		return false
+	}
+	if first < s.FirstSeq {
+		s.FirstSeq = first // what was before the oldest order is gone
+	}
+	c.history.marks = append(c.history.marks[:0],
+		mark{seq: s.FirstSeq - 1, from: s.FirstTime, until: s.FirstTime}, mark{seq: s.FirstSeq, from: s.FirstTime, until: s.FirstTime})
+	// What came after the sample that is about to be added would contradict it.
+	if s.LastSeq > s.FirstSeq && s.LastSeq <= seen && !s.LastTime.After(now) {
+		c.history.marks = append(c.history.marks, mark{seq: s.LastSeq, from: s.LastTime, until: s.LastTime})
+	}
+	return true
 }

@@ -116,14 +116,58 @@ func TestBacklogSeriesExistFromTheStart(t *testing.T) {
 	require.Equal(t, 9, n)
 }
 
-func TestABlindBacklogDatesWhatItFindsFromItsStart(t *testing.T) {
+// A process that may not read orders learns the age of a backlog without reading one.
+func TestABlindBacklogKnowsItsAgeAfterAStart(t *testing.T) {
 	s, js := started(t)
+	in := subjects.StreamIn(order.PriorityHigh)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 20)
-	first := messageTime(t, js, subjects.StreamIn(order.PriorityHigh), 1)
+	first := messageTime(t, js, in, 1)
 	eventually(t, func() bool { return time.Since(first) > 700*time.Millisecond })
-	since := time.Now()
 	b := NewBacklog(s.JetStream(t), discard(), prometheus.NewRegistry()).Blind()
 	require.NoError(t, b.classes[0].sample(t.Context()))
-	require.LessOrEqual(t, b.Oldest(order.PriorityHigh), time.Since(since))
-	require.Positive(t, b.Oldest(order.PriorityHigh))
+	require.GreaterOrEqual(t, b.Oldest(order.PriorityHigh), 700*time.Millisecond)
+	require.LessOrEqual(t, b.Oldest(order.PriorityHigh), time.Since(first)+time.Second)
+
+	// What is done stays in the stream for a while.
+	publish(t, js, subjects.In(order.PriorityHigh, 0), 20)
+	last := messageTime(t, js, in, 40)
+	take(t, js, in, subjects.WorkerDurable, 39)
+	b = NewBacklog(s.JetStream(t), discard(), prometheus.NewRegistry()).Blind()
+	eventually(t, func() bool {
+		require.NoError(t, b.classes[0].sample(t.Context()))
+		age := b.Oldest(order.PriorityHigh)
+		return age > 0 && age <= time.Since(last) // and not that of the first, which is done
+	})
+}
+
+func TestABlindBacklogDatesByTheEndsOfTheStream(t *testing.T) {
+	now := time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC)
+	ago := func(seconds int) time.Time { return now.Add(-time.Duration(seconds) * time.Second) }
+	state := jetstream.StreamState{Msgs: 31, FirstSeq: 10, FirstTime: ago(40), LastSeq: 40, LastTime: ago(10)}
+	for name, c := range map[string]struct {
+		first, seen uint64
+		state       jetstream.StreamState
+		want        int // seconds; zero: not known
+	}{
+		"all of it waits":            {first: 10, seen: 40, state: state, want: 40},
+		"some is done":               {first: 30, seen: 40, state: state, want: 20},
+		"only the last waits":        {first: 40, seen: 40, state: state, want: 10},
+		"more came since the sample": {first: 10, seen: 35, state: state, want: 40},
+		"the oldest is gone":         {first: 5, seen: 40, state: state, want: 40},
+		"nothing of it is there":     {first: 41, seen: 41, state: state},
+		"empty":                      {first: 10, seen: 40, state: jetstream.StreamState{FirstSeq: 41, LastSeq: 40}},
+		"stored after the sample":    {first: 10, seen: 40, state: jetstream.StreamState{Msgs: 1, FirstSeq: 10, LastSeq: 10, FirstTime: now.Add(time.Second)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var cl class
+			require.Equal(t, c.want > 0, cl.seedBy(c.state, c.first, c.seen, now))
+			if c.want == 0 {
+				return
+			}
+			cl.history.add(c.seen, now)
+			at, ok := cl.history.dated(c.first)
+			require.True(t, ok)
+			require.InDelta(t, float64(c.want), now.Sub(at).Seconds(), 0.001)
+		})
+	}
 }
