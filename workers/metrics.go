@@ -70,7 +70,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func stageSeconds(reg prometheus.Registerer) *prometheus.HistogramVec {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "millrace_order_stage_seconds",
-		Help:    "Time an order spends in a stage.",
+		Help:    "Time an order spends in a stage: queue_in from stored (tapped: from handed over, its store still under way) to a worker's slot, validate in the slot without what went before it there.",
 		Buckets: prometheus.ExponentialBuckets(10e-6, 2, 22),
 	}, []string{"stage", "priority"})
 	err := reg.Register(h)
@@ -93,11 +93,14 @@ func (m *metrics) settled(r *order.Reason) {
 	}
 }
 
+// waited observes how long d waited for a slot: since it was handed over, or since it was stored.
 func (m *metrics) waited(d order.Delivery, now time.Time) {
-	if d.StoredAt.IsZero() {
-		return
-	}
-	if o := m.queued[d.Order.Priority]; o != nil {
+	o := m.queued[d.Order.Priority]
+	switch {
+	case o == nil:
+	case !d.TappedAt.IsZero():
+		o.Observe(time.Since(d.TappedAt).Seconds())
+	case !d.StoredAt.IsZero():
 		o.Observe(max(now.Sub(d.StoredAt), 0).Seconds())
 	}
 }

@@ -287,6 +287,40 @@ func TestMetricsShowZeroAtStart(t *testing.T) {
 	require.Equal(t, 1+len(order.Codes())+2*len(order.Priorities), n)
 }
 
+// The wait of a tapped order counts from its hand-over: it has no time of storing yet.
+func TestEveryOrderIsInTheQueueStage(t *testing.T) {
+	reg, b := prometheus.NewRegistry(), &fakeBus{store: newStore()}
+	w, err := New(Config{SignerCache: cacheConfig()}, b.ports(), anything, slog.New(slog.DiscardHandler), reg)
+	require.NoError(t, err)
+	stored, tapped := acceptedBundle(t, sign(t, "a", legacyTx())), acceptedBundle(t, sign(t, "a", legacyTx()))
+	for _, d := range []order.Delivery{
+		delivery(stored, 1),
+		{Order: tapped, Deliveries: 1, Size: len(tapped.Body), TappedAt: time.Now().Add(-3 * time.Second)},
+	} {
+		require.NoError(t, process{w, b}.deliver(d))
+	}
+	waits, seconds := stageTotal(t, reg, "queue_in")
+	require.Equal(t, uint64(2), waits)
+	require.GreaterOrEqual(t, seconds, 3.0)
+}
+
+// stageTotal is how often a stage was observed and for how long, over all classes.
+func stageTotal(t *testing.T, reg *prometheus.Registry, stage string) (n uint64, seconds float64) {
+	t.Helper()
+	fams, err := reg.Gather()
+	require.NoError(t, err)
+	for _, f := range fams {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == "millrace_order_stage_seconds" && l.GetName() == "stage" && l.GetValue() == stage {
+					n, seconds = n+m.GetHistogram().GetSampleCount(), seconds+m.GetHistogram().GetSampleSum()
+				}
+			}
+		}
+	}
+	return n, seconds
+}
+
 func TestTheStageHistogramIsSharedInOneProcess(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	first, second := stageSeconds(reg), stageSeconds(reg)

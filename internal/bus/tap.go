@@ -95,7 +95,7 @@ func (t *tap) in(o *order.Order) *tapping {
 	}
 	now := time.Now()
 	j := &job{
-		delivery: order.Delivery{Order: c, Deliveries: 1, Size: size}, since: now, tapped: entry,
+		delivery: order.Delivery{Order: c, Deliveries: 1, Size: size, TappedAt: now}, since: now, tapped: entry,
 	}
 	if !pool.queue.offer(j) {
 		entry.drop()

@@ -108,6 +108,10 @@ func TestTapRule21NothingHasAnEffectBeforeTheOrderIsStored(t *testing.T) {
 	_, err := b.Publish(t.Context(), o)
 	require.ErrorIs(t, err, order.ErrUnavailable)
 	require.Equal(t, 1, begun.of(o.Accept), "it was worked on meanwhile")
+	for _, d := range begun.list {
+		require.WithinRange(t, d.TappedAt, d.Order.ReceivedAt.Add(-time.Second), time.Now(), "when it was handed over")
+		require.Zero(t, d.StoredAt)
+	}
 	require.Zero(t, ended.of(o.Accept))
 	require.InDelta(t, 1, testutil.ToFloat64(b.m.dropped.WithLabelValues("high")), 0)
 	require.Nil(t, b.tap.hand.orders[o.Accept], "and forgotten")

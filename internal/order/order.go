@@ -98,8 +98,11 @@ type Delivery struct {
 	Order *Order
 	// Sequence is the message's stream sequence; zero while it is not stored yet (the tap).
 	Sequence uint64
-	// StoredAt is when the stream stored it, on the bus clock.
+	// StoredAt is when the stream stored it, on the bus clock; zero while that is not known.
 	StoredAt time.Time
+	// TappedAt is when it was handed over while its store was under way, on the local clock; zero: it was read
+	// from the stream.
+	TappedAt time.Time
 	// Deliveries counts how often the consumer handed it out, this time included.
 	Deliveries int
 	// Seen: it may have been handed out before, so what became of it then is not known. It is a
