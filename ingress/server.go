@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
+
+	"millrace/internal/certificate"
 )
 
 // The listeners' names in millrace_http_connections_total.
@@ -47,7 +49,7 @@ type Server struct {
 
 	policy      atomic.Pointer[policy]
 	memory      atomic.Pointer[memory] // set while Run runs
-	certificate certificate
+	certificate *certificate.Pair
 	metrics     *metrics
 
 	inflight *inflight
@@ -95,6 +97,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	s.bodies.inflight = s.inflight
 	s.shed.backlog, s.shed.log = ports.Backlog, log
 	s.requests.New = func() any { return new(request) }
+	s.certificate = certificate.New("ingress.tls.cert", "ingress.tls.key", s.certificateChanged)
 	s.metrics = newMetrics(reg, s)
 	return s, nil
 }
@@ -138,7 +141,7 @@ func (s *Server) Reload(cfg Config) error {
 		return err
 	}
 	if p.TLS != (TLS{}) {
-		if err := s.certificate.load(p.TLS); err != nil {
+		if err := s.certificate.Load(p.TLS.Cert, p.TLS.Key); err != nil {
 			return err
 		}
 	}
@@ -157,7 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	cfg := &s.policy.Load().Config
 	if cfg.TLS != (TLS{}) {
-		if err := s.certificate.load(cfg.TLS); err != nil {
+		if err := s.certificate.Load(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
 			return err
 		}
 	}
@@ -220,7 +223,7 @@ func (s *Server) orderServer(cfg *Config) *http.Server {
 		srv.Protocols.SetUnencryptedHTTP2(true)
 	} else {
 		srv.Protocols.SetHTTP2(true)
-		srv.TLSConfig = s.certificate.config()
+		srv.TLSConfig = s.certificate.Config(0)
 	}
 	srv.HTTP2 = &http.HTTP2Config{
 		MaxConcurrentStreams:          http2Streams,

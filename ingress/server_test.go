@@ -3,12 +3,7 @@ package ingress
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -27,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/certificate/selfsigned"
 	"millrace/internal/order"
 )
 
@@ -165,21 +160,9 @@ func TestUnencryptedHTTP2IsSpoken(t *testing.T) {
 }
 
 // writePair writes a self-signed certificate with the given serial number.
-func writePair(t *testing.T, dir string, serial int64) TLS {
+func writePair(t *testing.T, dir string, serial int64) (files TLS) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "door"}, DNSNames: []string{"door"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	files := TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	require.NoError(t, os.WriteFile(files.Cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	require.NoError(t, os.WriteFile(files.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
+	files.Cert, files.Key = selfsigned.Write(t, dir, serial)
 	return files
 }
 
@@ -208,14 +191,14 @@ func TestCertificateIsReplacedWithoutARestart(t *testing.T) {
 	require.Error(t, err, "TLS 1.3 only")
 
 	require.NoError(t, os.WriteFile(files.Cert, []byte("half a file"), 0o600))
-	d.refreshCertificate(t.Context())
+	d.certificate.Refresh()
 	require.Error(t, d.Reload(d.policy.Load().Config))
 	serial, err = d.shown(tls.VersionTLS13)
 	require.NoError(t, err)
 	require.Equal(t, int64(1), serial, "a bad file keeps the old one")
 
 	writePair(t, dir, 2)
-	d.refreshCertificate(t.Context())
+	d.certificate.Refresh()
 	serial, err = d.shown(tls.VersionTLS13)
 	require.NoError(t, err)
 	require.Equal(t, int64(2), serial)

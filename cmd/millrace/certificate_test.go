@@ -2,39 +2,17 @@ package main
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-)
 
-// keyPair writes a self-signed certificate and its key into a directory of their own.
-func keyPair(t *testing.T, serial int64) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
-	require.NoError(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	require.NoError(t, os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600))
-	return cert, key
-}
+	"millrace/internal/certificate/selfsigned"
+)
 
 // serialAt is the serial number of the certificate that a NATS listener shows; zero: none.
 func serialAt(t *testing.T, addr string) int64 {
@@ -53,7 +31,7 @@ func serialAt(t *testing.T, addr string) int64 {
 }
 
 func TestReloadGivesTheBusListenerACertificateFromOtherFiles(t *testing.T) {
-	cert, key := keyPair(t, 1)
+	cert, key := selfsigned.Write(t, t.TempDir(), 1)
 	addr := freeAddr(t)
 	path := filepath.Join(t.TempDir(), "millrace.yaml")
 	write := func(cert, key string) {
@@ -67,7 +45,7 @@ func TestReloadGivesTheBusListenerACertificateFromOtherFiles(t *testing.T) {
 	p.line("started", 1)
 	require.EqualValues(t, 1, serialAt(t, addr))
 
-	second, secondKey := keyPair(t, 2)
+	second, secondKey := selfsigned.Write(t, t.TempDir(), 2)
 	write(second, key)
 	refused := p.line("reload refused, the earlier configuration stays in force", 1)
 	require.Contains(t, refused["error"], "nats.tls: load listener certificate")
@@ -78,7 +56,7 @@ func TestReloadGivesTheBusListenerACertificateFromOtherFiles(t *testing.T) {
 	require.EqualValues(t, 2, serialAt(t, addr))
 
 	// What comes into the same files needs no reload.
-	third, thirdKey := keyPair(t, 3)
+	third, thirdKey := selfsigned.Write(t, t.TempDir(), 3)
 	require.NoError(t, os.Rename(thirdKey, secondKey))
 	require.NoError(t, os.Rename(third, second))
 	eventually(t, "the renewed certificate is shown", func() bool { return serialAt(t, addr) == 3 })

@@ -14,6 +14,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"millrace/internal/certificate"
 )
 
 // Server is a running nats-server. It is safe for concurrent use.
@@ -23,7 +25,7 @@ type Server struct {
 	ns     *server.Server
 	auth   nats.Option
 	users  *users
-	cert   *certificate // nil: no TLS
+	cert   *certificate.Pair // nil: no TLS
 	lock   *os.File
 	stop   sync.Once
 	bootMu sync.Mutex
@@ -95,7 +97,7 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-func options(cfg *Config, us *users, cert *certificate, who admission) (*server.Options, error) {
+func options(cfg *Config, us *users, cert *certificate.Pair, who admission) (*server.Options, error) {
 	keys, err := us.nkeyUsers(who)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func options(cfg *Config, us *users, cert *certificate, who admission) (*server.
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	if cert != nil {
-		o.TLSConfig = cert.config()
+		o.TLSConfig = cert.Config(certificateEvery)
 	}
 	return o, nil
 }
