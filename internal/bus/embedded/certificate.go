@@ -12,20 +12,23 @@ import (
 // connections there is nobody to show a certificate to.
 const certificateEvery = time.Second
 
-// openCertificate returns nil when there are no files: no TLS is wanted.
-func openCertificate(certFile, keyFile string, log *slog.Logger) (*certificate.Pair, error) {
-	if certFile == "" {
-		return nil, nil //nolint:nilnil // no TLS wanted
+// openCertificate leaves the certificate nil when there are no files: no TLS is wanted.
+func (s *Server) openCertificate() error {
+	if s.cfg.TLSCert == "" {
+		return nil
 	}
-	p := certificate.New("listener certificate", "key of listener certificate", func(err error) {
-		ctx := context.Background() // a handshake belongs to no call
-		if err != nil {
-			log.LogAttrs(ctx, slog.LevelWarn, "nats listener certificate not reloaded, the old one stays", slog.Any("error", err))
-			return
-		}
-		log.LogAttrs(ctx, slog.LevelInfo, "nats listener certificate reloaded")
-	})
-	return p, p.Load(certFile, keyFile)
+	s.cert = certificate.New("listener certificate", "key of listener certificate", s.certificateChanged)
+	return s.cert.Load(s.cfg.TLSCert, s.cfg.TLSKey)
+}
+
+// certificateChanged hears of changes of state only.
+func (s *Server) certificateChanged(err error) {
+	ctx := context.Background() // a handshake belongs to no call
+	if err != nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "nats listener certificate not reloaded, the old one stays", slog.Any("error", err))
+		return
+	}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "nats listener certificate reloaded")
 }
 
 // UseCertificate makes the listener show the key pair in other files from the next handshake on;

@@ -68,7 +68,7 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	s.users = us
-	if s.cert, err = openCertificate(s.cfg.TLSCert, s.cfg.TLSKey, s.log); err != nil {
+	if err := s.openCertificate(); err != nil {
 		return err
 	}
 	who := everyone
