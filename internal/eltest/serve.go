@@ -58,7 +58,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *Fake) serve(w http.ResponseWriter, r *http.Request, body []byte) {
 	calls, batch, err := engineapi.ParseCalls(body)
 	if err != nil {
-		f.write(w, appendFault(nil, nil, &fault{engineapi.CodeParse, "parse error"}))
+		f.write(w, faultBody(nil, &fault{engineapi.CodeParse, "parse error"}))
 		return
 	}
 	seen := f.note(r, calls)
@@ -96,7 +96,7 @@ func join(answers [][]byte, batch bool) []byte {
 		return answers[0]
 	}
 	if len(answers) == 0 {
-		return appendFault(nil, nil, &fault{engineapi.CodeInvalidRequest, "empty batch"})
+		return faultBody(nil, &fault{engineapi.CodeInvalidRequest, "empty batch"})
 	}
 	var given [][]byte
 	for _, a := range answers {
@@ -166,22 +166,22 @@ func (f *Fake) answer(c engineapi.Call) []byte {
 	case c.ID == nil:
 		return nil
 	case err != nil:
-		return appendFault(nil, c.ID, err)
+		return faultBody(c.ID, err)
 	}
 	b, e := json.Marshal(result)
 	if e != nil {
-		return appendFault(nil, c.ID, &fault{engineapi.CodeInternal, e.Error()})
+		return faultBody(c.ID, &fault{engineapi.CodeInternal, e.Error()})
 	}
 	out := append([]byte(`{"jsonrpc":"2.0","id":`), c.ID...)
 	return append(append(append(out, `,"result":`...), b...), "}\n"...)
 }
 
-func appendFault(dst, id []byte, e *fault) []byte {
+func faultBody(id []byte, e *fault) []byte {
 	if id == nil {
 		id = []byte("null")
 	}
-	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), id...)
-	return append(dst, fmt.Sprintf(`,"error":{"code":%d,"message":%q}}`+"\n", e.code, e.text)...)
+	b := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
+	return append(b, fmt.Sprintf(`,"error":{"code":%d,"message":%q}}`+"\n", e.code, e.text)...)
 }
 
 // execute is the client's table of methods. The caller holds the lock.

@@ -23,4 +23,7 @@ var (
 	ErrMissingIssuedAt  = errors.New("missing issued-at")
 	ErrStaleToken       = errors.New("stale token")
 	ErrFutureToken      = errors.New("future token")
+
+	errUnspecified = errors.New("signing method (alg) is unspecified.") //nolint:revive // geth's words
+	errUnavailable = errors.New("signing method (alg) is unavailable.") //nolint:revive // geth's words
 )

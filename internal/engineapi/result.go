@@ -49,8 +49,9 @@ func (s Status) Verdict() Verdict {
 		return Valid
 	case StatusInvalid, StatusInvalidBlockHash:
 		return Invalid
+	default:
+		return Undetermined
 	}
-	return Undetermined
 }
 
 // JSON-RPC error codes of the Engine API.
@@ -144,14 +145,17 @@ func (r *Result) fault(object []byte) {
 
 // result reads a payload status, or a forkchoice answer around one.
 func (r *Result) result(object []byte) {
-	if len(object) == 0 || object[0] != '{' {
+	if object[0] != '{' {
 		return
 	}
 	w := walkOver(object, '{')
 	for w.next() {
 		switch string(w.key) {
 		case `"payloadStatus"`:
-			r.result(w.value)
+			inner := walkOver(w.value, '{')
+			for inner.next() {
+				r.status(inner.key, inner.value)
+			}
 		case `"payloadId"`:
 			if id, ok := unquote(w.value); ok && len(id) <= maxPayloadID {
 				r.PayloadID = string(id)

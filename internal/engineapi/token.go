@@ -20,7 +20,7 @@ const TokenAge = 60 * time.Second
 const (
 	scheme = "Bearer "
 	// tokenHead is {"alg":"HS256","typ":"JWT"}.
-	tokenHead = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
+	tokenHead = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9" //nolint:gosec // no credential: the same for everybody
 )
 
 // algorithms are what geth's token library has a name for: those are invalid here, others are
@@ -98,9 +98,9 @@ func (s Secret) open(token string) (claims, error) {
 	}
 	switch name, ok := h.Algorithm.(string); {
 	case !ok:
-		return c, errors.New("signing method (alg) is unspecified.")
+		return c, errUnspecified
 	case !algorithms[name]:
-		return c, errors.New("signing method (alg) is unavailable.")
+		return c, errUnavailable
 	case name != "HS256":
 		return c, fmt.Errorf("signing method %s is invalid", name)
 	}

@@ -75,11 +75,13 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 // as a string, so that the line stays readable.
 func (p Pair) AppendTo(b []byte) ([]byte, error) {
 	p.Request, p.Answer = jsonOrText(p.Request), jsonOrText(p.Answer)
-	line, err := json.Marshal(p)
-	if err != nil {
+	out := bytes.NewBuffer(b)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false) // a call's own text stays as it is
+	if err := enc.Encode(p); err != nil {
 		return b, fmt.Errorf("pair %d: %w", p.Seq, err)
 	}
-	return append(append(b, line...), '\n'), nil
+	return out.Bytes(), nil
 }
 
 func jsonOrText(raw json.RawMessage) json.RawMessage {

@@ -68,7 +68,7 @@ const (
 func (r *Request) Encode() []byte {
 	w := frame(kindRequest, len(r.Raw))
 	w.head(r.ID, r.Method)
-	w.number(tagReceived, uint64(nanos(r.Received)))
+	w.number(tagReceived, nanos(r.Received))
 	w.number(tagBatch, r.Batch)
 	if f := r.Forkchoice; f != nil {
 		w.forkchoice(f)
@@ -269,13 +269,13 @@ func (w *writer) finish(raw []byte) []byte {
 }
 
 // nanos is t as nanoseconds since 1970, 0 for the zero time.
-func nanos(t time.Time) int64 {
+func nanos(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
 	}
-	return max(t.UnixNano(), 0)
+	return uint64(max(t.UnixNano(), 0))
 }
 
-func zigzag(n int64) uint64 { return uint64(n<<1) ^ uint64(n>>63) }
+func zigzag(n int64) uint64 { return uint64(n<<1) ^ uint64(n>>63) } //nolint:gosec // the bits are what is wanted
 
 func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }

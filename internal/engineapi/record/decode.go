@@ -23,11 +23,12 @@ func (r reader) each(f func(t tag, v []byte) error) error {
 		}
 		r = r[used:]
 		n, used := binary.Uvarint(r)
-		if used <= 0 || n > uint64(len(r)-used) {
+		rest := r[max(used, 0):]
+		if used <= 0 || n > uint64(len(rest)) {
 			return fmt.Errorf("a torn field: %w", ErrRecord)
 		}
-		v := r[used : uint64(used)+n]
-		r = r[uint64(used)+n:]
+		var v []byte
+		v, r = rest[:n], rest[n:]
 		if err := f(tag(t), v); err != nil {
 			return err
 		}

@@ -1,0 +1,62 @@
+package engineapi
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestOnlyAVersionMayFollowAStem(t *testing.T) {
+	for method, want := range map[string]Class{
+		"engine_newPayloadV1":                      ClassReplay,
+		"engine_newPayloadV17":                     ClassReplay,
+		"engine_newPayload":                        ClassRead,
+		"engine_newPayloadV":                       ClassRead,
+		"engine_newPayloadV4x":                     ClassRead,
+		"engine_newPayloadv4":                      ClassRead,
+		"engine_newPayloadWithWitnessV4":           ClassRead,
+		"engine_forkchoiceUpdatedV5":               ClassForkchoice,
+		"engine_forkchoiceUpdatedWithWitnessV4":    ClassRead,
+		"engine_getPayloadV6":                      ClassPayload,
+		"engine_getPayloadBodiesByHashV1":          ClassRead,
+		"engine_getPayloadBodiesByRangeV2":         ClassRead,
+		"engine_getBlobsV3":                        ClassRead,
+		"engine_exchangeCapabilities":              ClassLatest,
+		"engine_getClientVersionV1":                ClassRead,
+		"engine_exchangeTransitionConfigurationV1": ClassRead,
+		"engine_executeStatelessPayloadV4":         ClassRead,
+		"eth_sendRawTransaction":                   ClassRead,
+		" engine_newPayloadV1":                     ClassRead,
+		"":                                         ClassRead,
+	} {
+		require.Equal(t, want, Classify(method), method)
+	}
+}
+
+func TestEveryKnownMethodIsItsOwnLabel(t *testing.T) {
+	for _, m := range Methods() {
+		require.Equal(t, m, Label(m))
+		require.NotContains(t, m, ".")
+	}
+	require.Equal(t, MethodOther, Label("engine_newPayloadV99"))
+	require.Equal(t, MethodOther, Label(""))
+	require.Len(t, known, len(methods))
+}
+
+func TestAVersionIsWhatFollowsTheV(t *testing.T) {
+	for method, want := range map[string]int{
+		"engine_newPayloadV4": 4, "engine_newPayloadV12": 12, "eth_call": 0, "": 0, "1": 0, "V1": 1, "x2": 0, "V99999": 0,
+	} {
+		require.Equal(t, want, Version(method), method)
+	}
+}
+
+func TestEnumsHaveNames(t *testing.T) {
+	for _, c := range Classes() {
+		require.NotContains(t, c.String(), "unknown")
+	}
+	require.Equal(t, "unknown_0", Class(0).String())
+	require.Equal(t, "unknown_9", Class(9).String())
+	require.Equal(t, "undetermined", Undetermined.String())
+	require.Equal(t, "unknown_0", Verdict(0).String())
+}
