@@ -32,6 +32,7 @@
 //	store full, door closed by disk guard    -32603  Disk full            503   null or echoed
 //	replay mark refused (ForReplays)         -32603  Invalid replay credential  403  null
 //	store does not answer, anything else     -32603  Internal error       503   echoed
+//	nobody tells what became of orders now   -32000  Order status unavailable  503  echoed
 //	body too slow                            -32603  Request timeout      408   null
 //	body above ingress.max_body              plain text                   413
 //	other path, other HTTP method            empty                        404, 405

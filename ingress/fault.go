@@ -31,6 +31,7 @@ const (
 	deniedClosed
 	deniedMark
 	deniedUnavailable
+	deniedStatus
 	deniedInternal
 )
 
@@ -39,7 +40,7 @@ func denials() [deniedInternal + 1]string {
 	return [...]string{
 		"", "parse", "invalid_request", "signature", "unknown_method", "params", "rate_limited",
 		"ip_budget", "ip_bytes", "shed", "cpu", "byte_budget", "slow_body", "body_too_large",
-		"full", "door_closed", "replay_mark", "unavailable", "internal",
+		"full", "door_closed", "replay_mark", "unavailable", "status", "internal",
 	}
 }
 
@@ -53,6 +54,9 @@ type deniedError struct {
 func (e *deniedError) Error() string { return e.data }
 
 func deny(d denial, data string) error { return &deniedError{denial: d, data: data} }
+
+// codeNoStatus says that nobody tells what became of orders now, in the range that JSON-RPC leaves to servers.
+const codeNoStatus = -32000
 
 // retryAfter is what Retry-After asks for: longer than a burst, shorter than an order's life.
 const retryAfter = time.Second
@@ -134,6 +138,8 @@ func deniedFault(e *deniedError) fault {
 		f.rpc.Message, f.status = "length limit exceeded", http.StatusRequestEntityTooLarge
 	case deniedMark:
 		f.rpc.Message, f.status = "Invalid replay credential", http.StatusForbidden
+	case deniedStatus:
+		f.rpc.Code, f.rpc.Message, f.status, f.retry = codeNoStatus, "Order status unavailable", http.StatusServiceUnavailable, retryAfter
 	case deniedUnavailable, deniedInternal:
 		f.rpc.Message, f.status, f.retry = "Internal error", http.StatusServiceUnavailable, retryAfter
 	}

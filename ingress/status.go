@@ -67,7 +67,7 @@ func (s *Server) status(ctx context.Context, q *request, c *call) {
 	defer cancel()
 	result, err := s.ports.Status.OrderStatus(ctx, q.signer, *c.asked)
 	if err != nil {
-		c.err = deny(deniedUnavailable, "what became of orders can't be looked up now")
+		c.err = deny(deniedStatus, "what became of orders can't be looked up now: ask again")
 		return
 	}
 	if c.result = result; result == nil {

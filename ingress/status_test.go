@@ -101,6 +101,8 @@ func TestStatusThatFailsSaysSo(t *testing.T) {
 	a := d.sent(keyOf('a'), statusOf(common.Hash{7}.Hex()))
 	require.Equal(t, http.StatusServiceUnavailable, a.status)
 	require.NotContains(t, a.body, "detail")
+	require.Contains(t, a.body, "-32000")
+	require.Contains(t, a.body, "Order status unavailable")
 }
 
 func TestLookUpsAreFewAtATimeAndCostTheirAddress(t *testing.T) {

@@ -13,6 +13,10 @@ import (
 const (
 	// Signers carries signer-cache batches: core NATS, never stored, never exported.
 	Signers = "signers.v1"
+	// Status carries the question what became of an order: core NATS, request and reply, never stored.
+	Status = "orders.status"
+	// StatusQueue is the group of who can answer it: one of them is asked.
+	StatusQueue = "index"
 	// MaxPartitions bounds orders.partitions.
 	MaxPartitions = 64
 	// void is the partition token of messages that are no order: they burn a sequence, or claim an end.

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,15 @@ func TestRolesInSeparateProcessesOverTCP(t *testing.T) {
 			return len(rs) == 1 && rs[0].Outcome == "delivered"
 		})
 	}
+	// A sender asks its door, which asks who has the index.
+	ask := []byte(`{"jsonrpc":"2.0","id":1,"method":"millrace_orderStatus","params":["` + hash + `"]}`)
+	eventually(t, "its sender is told", func() bool {
+		_, _, answer := s.send(t, door.url("ingress"), ask)
+		return strings.Contains(answer, `"status":"delivered"`)
+	})
+	_, _, theirs := newSender(t).send(t, door.url("ingress"), ask)
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"result":null}`, theirs)
+
 	for _, p := range []*proc{server, worker, delivery, door} {
 		eventually(t, "ready", func() bool {
 			status, _ := get(t, p.url("admin")+"/readyz")
@@ -52,6 +62,9 @@ func TestRolesInSeparateProcessesOverTCP(t *testing.T) {
 	require.Equal(t, exitOK, worker.stop())
 	role("worker")
 	require.Equal(t, exitOK, delivery.stop())
+	status, _, answer := s.send(t, door.url("ingress"), ask)
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, answer, "-32000", "nobody is there who knows")
 	role("egress")
 	s.accepted(t, door.url("ingress"))
 	eventually(t, "the builder gets the second", func() bool { return len(builder.got()) == 2 })

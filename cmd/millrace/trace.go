@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"millrace/ingress"
 	"millrace/internal/ledger"
 	"millrace/internal/ledger/index"
 	"millrace/internal/lifecycle"
@@ -48,27 +45,19 @@ func (p *process) buildTrace() error {
 	return nil
 }
 
-// traceComponents is the index, which outlives what it follows.
+// traceComponents are the index, which outlives what it follows, and what answers from it.
 func (p *process) traceComponents() []lifecycle.Component {
 	if p.index == nil {
 		return nil
 	}
-	return []lifecycle.Component{{Name: "trace", Run: p.index.Run, Drain: drainTrace}}
-}
-
-// status is what the door asks for a sender; nil: this process has no index.
-func (p *process) status() ingress.Status {
-	if p.index == nil {
-		return nil
+	return []lifecycle.Component{
+		{Name: "trace", Run: p.index.Run, Drain: drainTrace},
+		{Name: "status", Run: func(ctx context.Context) error { return p.bus.AnswerStatus(ctx, known{p.index}.answer) }},
 	}
-	return orderStatus{p.index}
 }
 
 // statusLimit bounds the orders of one answer to a sender.
 const statusLimit = 10
-
-// orderStatus answers senders from the index.
-type orderStatus struct{ tracer }
 
 // sentOrder is an order as its sender sees it: what became of it, but nothing of whom it went to.
 type sentOrder struct {
@@ -93,26 +82,6 @@ type sentResult struct {
 	Attempts uint16    `json:"attempts"`
 	SentAt   time.Time `json:"sentAt,omitzero"`
 	DoneAt   time.Time `json:"doneAt,omitzero"`
-}
-
-// OrderStatus returns the orders of signer that hash names, as JSON; nil when there are none.
-func (s orderStatus) OrderStatus(ctx context.Context, signer common.Address, hash common.Hash) ([]byte, error) {
-	a, err := s.Lookup(ctx, index.HashQuery(hash), statusLimit, func(t *index.Timeline) bool {
-		return t.Signer == signer && t.Origin == ""
-	})
-	if err != nil {
-		return nil, fmt.Errorf("order status: %w", err)
-	}
-	if len(a.Orders) == 0 {
-		return nil, nil
-	}
-	answer := struct {
-		Orders []sentOrder `json:"orders"`
-	}{}
-	for i := range a.Orders {
-		answer.Orders = append(answer.Orders, newSentOrder(&a.Orders[i]))
-	}
-	return json.Marshal(answer)
 }
 
 func newSentOrder(t *index.Timeline) sentOrder {

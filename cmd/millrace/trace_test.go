@@ -133,7 +133,7 @@ func TestTraceOfWhatIsNotThereFailsAndSaysWhy(t *testing.T) {
 
 func TestASenderSeesItsOwnOrderAndNotWhereItWent(t *testing.T) {
 	mine := timeline()
-	s := orderStatus{traced{orders: []index.Timeline{mine}}}
+	s := orderStatus{known{traced{orders: []index.Timeline{mine}}}.orders}
 	answer, err := s.OrderStatus(t.Context(), mine.Signer, mine.Hash)
 	require.NoError(t, err)
 	require.NotContains(t, string(answer), "secret", "a builder's words may name hosts")
@@ -154,10 +154,10 @@ func TestASenderSeesItsOwnOrderAndNotWhereItWent(t *testing.T) {
 	}
 	peers := mine
 	peers.Origin = "alice"
-	answer, err = orderStatus{traced{orders: []index.Timeline{peers}}}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+	answer, err = orderStatus{known{traced{orders: []index.Timeline{peers}}}.orders}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
 	require.NoError(t, err)
 	require.Nil(t, answer, "a peer's copy is not its sender's")
-	_, err = orderStatus{traced{err: errors.New("broken")}}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+	_, err = orderStatus{known{traced{err: errors.New("broken")}}.orders}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
 	require.Error(t, err)
 }
 
@@ -165,14 +165,53 @@ func TestASenderReadsWhyItsOrderWasRefused(t *testing.T) {
 	refused := timeline()
 	refused.Validated, refused.OKSequence, refused.OKStoredAt = false, 0, time.Time{}
 	refused.Ends = []index.End{{Target: ledger.AnyTarget, Outcome: ledger.Invalid, Text: "gas limit too high"}}
-	answer, err := orderStatus{traced{orders: []index.Timeline{refused}}}.OrderStatus(t.Context(), refused.Signer, common.Hash(refused.ID))
+	answer, err := orderStatus{known{traced{orders: []index.Timeline{refused}}}.orders}.OrderStatus(t.Context(), refused.Signer, common.Hash(refused.ID))
 	require.NoError(t, err)
 	require.Contains(t, string(answer), `"status":"invalid","reason":"gas limit too high"`)
 	pending := timeline()
 	pending.Ends = nil
-	answer, err = orderStatus{traced{orders: []index.Timeline{pending}}}.OrderStatus(t.Context(), pending.Signer, pending.Hash)
+	answer, err = orderStatus{known{traced{orders: []index.Timeline{pending}}}.orders}.OrderStatus(t.Context(), pending.Signer, pending.Hash)
 	require.NoError(t, err)
 	require.Contains(t, string(answer), `"status":"pending"`)
+}
+
+// elsewhere is another process that answers, as it should or not.
+type elsewhere func(signer common.Address, hash common.Hash) ([]byte, error)
+
+func (f elsewhere) AskStatus(_ context.Context, signer common.Address, hash common.Hash) ([]byte, error) {
+	return f(signer, hash)
+}
+
+// A door on its own tells of its sender's orders alone, whatever it is answered.
+func TestADoorOnItsOwnAsksElsewhere(t *testing.T) {
+	mine, theirs := timeline(), timeline()
+	theirs.Signer = common.Address{9}
+	there := known{traced{orders: []index.Timeline{mine, theirs}}}
+	door := orderStatus{asked{elsewhere(func(signer common.Address, hash common.Hash) ([]byte, error) {
+		return there.answer(t.Context(), signer, hash)
+	})}.orders}
+	direct, err := orderStatus{there.orders}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+	require.NoError(t, err)
+	answer, err := door.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+	require.NoError(t, err)
+	require.JSONEq(t, string(direct), string(answer))
+	answer, err = door.OrderStatus(t.Context(), common.Address{8}, mine.Hash)
+	require.NoError(t, err)
+	require.Nil(t, answer)
+
+	careless := orderStatus{asked{elsewhere(func(common.Address, common.Hash) ([]byte, error) {
+		return there.answer(t.Context(), theirs.Signer, theirs.Hash)
+	})}.orders}
+	answer, err = careless.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+	require.NoError(t, err)
+	require.Nil(t, answer, "another's order")
+	for _, broken := range []elsewhere{
+		func(common.Address, common.Hash) ([]byte, error) { return []byte("{"), nil },
+		func(common.Address, common.Hash) ([]byte, error) { return nil, errors.New("nobody") },
+	} {
+		_, err = orderStatus{asked{broken}.orders}.OrderStatus(t.Context(), mine.Signer, mine.Hash)
+		require.Error(t, err)
+	}
 }
 
 // TestANodeTracesAnOrderForItsOperatorAndItsSender runs a node with a real store, stops it and looks

@@ -39,11 +39,12 @@ const (
 	useScan                    // reads ledgers back
 	useEngine                  // publishes to ENGINE
 	useReplayer                // consumes ENGINE
+	useStatus                  // asks what became of an order, or answers
 )
 
 var useNames = [...]string{
 	"", "control", "door", "store", "work", "feed", "ledger", "verdicts", "say", "signers", "lease", "scan",
-	"engine", "replayer",
+	"engine", "replayer", "status",
 }
 
 func (u use) String() string { return useNames[u] }

@@ -25,23 +25,23 @@ func TestWhatIsNotARolesWorkIsRefused(t *testing.T) {
 			"orders.ok.local.high.00", "orders.rejected.high", "orders.done.one", "verdicts.door-1", "signers.v1",
 			"$JS.API.CONSUMER.MSG.NEXT.IN_HIGH.workers", "$JS.API.DIRECT.GET.IN_HIGH", "$JS.API.DIRECT.GET.OK_HIGH",
 			"$JS.ACK.IN_HIGH.workers.1.1.1.1.0", "$KV.REFUSALS.x", "$KV.LEASES.target-one", "$KV.LEASES.housekeeper",
-			"$JS.API.STREAM.PURGE.IN_HIGH",
+			"$JS.API.STREAM.PURGE.IN_HIGH", "_INBOX_ingress.status.x", "_INBOX_egress.status.x",
 		},
 		"worker": {
-			"orders.in.high.00", "orders.done.one", "$JS.API.CONSUMER.MSG.NEXT.OK_HIGH.target-one",
+			"orders.status", "_INBOX_ingress.status.x", "orders.in.high.00", "orders.done.one", "$JS.API.CONSUMER.MSG.NEXT.OK_HIGH.target-one",
 			"$JS.ACK.OK_HIGH.target-one.1.1.1.1.0", "$JS.API.DIRECT.GET.RECORD", "$KV.LEASES.target-one",
 		},
 		"egress": {
-			"orders.in.high.00", "orders.ok.local.high.00", "orders.rejected.high", "verdicts.door-1",
+			"orders.status", "_INBOX_ingress.control.x", "_INBOX_worker.status.x", "orders.in.high.00", "orders.ok.local.high.00", "orders.rejected.high", "verdicts.door-1",
 			"$JS.API.CONSUMER.MSG.NEXT.IN_HIGH.workers", "$JS.ACK.IN_HIGH.workers.1.1.1.1.0", "$JS.API.DIRECT.GET.IN_HIGH",
 			"$KV.REFUSALS.x", "$KV.SUSPECTS.x", "$KV.LEASES.housekeeper", "$JS.API.STREAM.PURGE.OK_HIGH",
 		},
 		access.Reader: {
-			"orders.in.high.00", "orders.done.one", "$JS.API.CONSUMER.CREATE.OK_HIGH.mine", "$KV.LEASES.target-one",
+			"orders.status", "_INBOX_ingress.status.x", "orders.in.high.00", "orders.done.one", "$JS.API.CONSUMER.CREATE.OK_HIGH.mine", "$KV.LEASES.target-one",
 			"$JS.API.STREAM.PURGE.IN_HIGH", "$JS.ACK.IN_HIGH.workers.1.1.1.1.0",
 		},
 		access.Metrics: {
-			"orders.in.high.00", "$JS.API.DIRECT.GET.RECORD", "$JS.API.CONSUMER.CREATE.RECORD.mine",
+			"orders.status", "_INBOX_ingress.status.x", "orders.in.high.00", "$JS.API.DIRECT.GET.RECORD", "$JS.API.CONSUMER.CREATE.RECORD.mine",
 			"$JS.API.CONSUMER.CREATE.IN_HIGH.mine", "$JS.API.STREAM.PURGE.IN_HIGH",
 		},
 	}
@@ -64,11 +64,11 @@ func TestWhatIsNotARolesWorkIsRefused(t *testing.T) {
 func TestNobodyHearsTheAnswersOfOthers(t *testing.T) {
 	s := applied(t)
 	for user, subjects := range map[string][]string{
-		"ingress":      {"_INBOX_worker.>", "_INBOX_egress.>", "orders.>", "signers.v1", ">", "$KV.>"},
-		"worker":       {"_INBOX_ingress.>", "_INBOX_egress.>", "orders.>", "verdicts.*", ">"},
-		"egress":       {"_INBOX_worker.>", "_INBOX.>", "orders.>", "verdicts.*", "signers.v1", ">"},
-		access.Metrics: {"_INBOX_worker.>", "_INBOX_egress.>", "_INBOX_scan.>", "orders.>", ">", "$JS.>"},
-		access.Reader:  {"_INBOX_worker.>", "orders.>", ">"},
+		"ingress":      {"orders.status", "_INBOX_worker.>", "_INBOX_egress.>", "orders.>", "signers.v1", ">", "$KV.>"},
+		"worker":       {"orders.status", "_INBOX_ingress.status.>", "_INBOX_ingress.>", "_INBOX_egress.>", "orders.>", "verdicts.*", ">"},
+		"egress":       {"orders.status", "_INBOX_ingress.status.>", "_INBOX_worker.>", "_INBOX.>", "orders.>", "verdicts.*", "signers.v1", ">"},
+		access.Metrics: {"orders.status", "_INBOX_worker.>", "_INBOX_egress.>", "_INBOX_scan.>", "orders.>", ">", "$JS.>"},
+		access.Reader:  {"orders.status", "_INBOX_worker.>", "orders.>", ">"},
 	} {
 		t.Run(user, func(t *testing.T) {
 			nc, refused := connect(t, s, user)

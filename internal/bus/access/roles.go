@@ -27,6 +27,13 @@ const (
 // housekeeper is the lease of whoever purges what is done.
 const housekeeper = "$KV." + subjects.BucketLeases + ".housekeeper"
 
+// A door's questions what became of an order go to one of a group, so nobody listens in, and the answers to the
+// one connection of the door that asks.
+const (
+	statusQuestions = subjects.Status + " " + subjects.StatusQueue
+	statusAnswers   = "_INBOX_ingress.status.>"
+)
+
 // Roles returns every user of the account that holds the streams, in the order of the files. What a
 // role subscribes to beside its own inboxes is named here; what it may read of a stream
 // is what it asks the server for, and so is among its publishes.
@@ -49,12 +56,12 @@ func Find(name string) (Role, bool) {
 
 func system() Role { return Role{Name: System, Purpose: "the servers: nats server report, step-downs"} }
 
-// ingress stores orders, hears verdicts and looks refusals up. It can't read an order back, nor take
-// one away.
+// ingress stores orders, hears verdicts, looks refusals up and asks what became of an order. It can't read one
+// back, nor take one away.
 func ingress() Role {
 	r := Role{
 		Name: "ingress", Purpose: "the order door: stores orders, hears verdicts, sees refusals",
-		Publish:   process(),
+		Publish:   append(process(), subjects.Status),
 		Subscribe: append(inbox("ingress"), subjects.Verdicts("*")),
 	}
 	for _, p := range order.Priorities {
@@ -98,13 +105,13 @@ func worker() Role {
 }
 
 // egress takes orders from OK for its targets, under leases, and writes their ledger. It has no word
-// in IN, and can't purge.
+// in IN, and can't purge. It answers doors what became of orders.
 func egress() Role {
 	r := Role{
 		Name: "egress", Purpose: "delivery: takes OK for its targets, writes DONE",
-		Publish:   append(process(), subjects.Done("*"), "$KV."+subjects.BucketLeases+".*"),
+		Publish:   append(process(), subjects.Done("*"), "$KV."+subjects.BucketLeases+".*", statusAnswers),
 		Deny:      []string{housekeeper},
-		Subscribe: inbox("egress"),
+		Subscribe: append(inbox("egress"), statusQuestions),
 	}
 	for _, p := range order.Priorities {
 		ok := subjects.StreamOK(p)
@@ -139,7 +146,7 @@ func engine() Role {
 
 // node is a process with all of these roles.
 func node() Role {
-	r := Role{Name: "node", Purpose: "all roles in one process", Subscribe: append(inbox("node"), subjects.Verdicts("*"), subjects.Signers)}
+	r := Role{Name: "node", Purpose: "all roles in one process", Subscribe: append(inbox("node"), subjects.Verdicts("*"), subjects.Signers, statusQuestions)}
 	for _, part := range []Role{ingress(), worker(), egress(), engine()} {
 		r.Publish = append(r.Publish, part.Publish...)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -195,6 +196,30 @@ func TestTheWorkerKeepsHouse(t *testing.T) {
 		require.ErrorIs(t, purge(t, s, "ingress", stream), nats.ErrPermissionViolation)
 	}
 	require.ErrorIs(t, purge(t, s, "worker", "DONE"), nats.ErrPermissionViolation)
+}
+
+// TestTheDoorAsksWhatBecameOfAnOrder and each role that has an index answers, which nobody else may.
+func TestTheDoorAsksWhatBecameOfAnOrder(t *testing.T) {
+	s := applied(t)
+	door, doorReg := dial(t, s, "ingress", "ingress")
+	for _, role := range []string{"egress", "node"} {
+		out, reg := dial(t, s, role, role)
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- out.AnswerStatus(ctx, func(_ context.Context, signer common.Address, _ common.Hash) ([]byte, error) {
+				return append([]byte(role), signer[0]), nil
+			})
+		}()
+		require.Eventually(t, func() bool {
+			got, err := door.AskStatus(t.Context(), common.Address{'!'}, common.Hash{})
+			return err == nil && string(got) == role+"!"
+		}, soon, tick)
+		stop()
+		require.NoError(t, await(t, ended))
+		require.Zero(t, faults(t, reg), "refused by the server: %s", role)
+	}
+	require.Zero(t, faults(t, doorReg))
 }
 
 // TestDoorAndDeliveryKnowHowOldABacklogIsThatTheyFind asks after a start with a backlog, which neither may read.
