@@ -45,6 +45,7 @@ var allowed = []row{
 	{"internal/bus/upkeep", []string{"internal/bus/embedded", "subjects", "internal/order"}},
 	{"internal/bus/access", []string{"subjects", "internal/order"}},
 	{"internal/bus", []string{"internal/bus/embedded", "internal/bus/upkeep", "subjects", "internal/order", "internal/retry"}},
+	{"internal/bus/enginelog", []string{"subjects", "internal/engineapi", "internal/engineapi/record"}},
 	{"internal/natstest", []string{"internal/bus/embedded"}},
 	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/certificate"}},
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},

@@ -1,0 +1,326 @@
+package enginelog
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"millrace/subjects"
+)
+
+const (
+	// ackTimeout is how long an acknowledgement is waited for.
+	ackTimeout = 2 * time.Second
+	// windowMessages and windowBytes bound what is under way; one record always is allowed.
+	windowMessages = 64
+	windowBytes    = 32 << 20
+	// chunkMost is the most of a record that one message carries: all of it within what a server takes that
+	// nobody configured.
+	chunkMost = 1<<20 - subjects.HeaderRoom
+	// retryLeast and retryMost bound the pause before publishing begins anew.
+	retryLeast = 20 * time.Millisecond
+	retryMost  = time.Second
+)
+
+// Codes of the JetStream API that the client library does not name.
+const (
+	codeMessageTooLarge = 10054 // the stream takes no message of that size
+	codeHeaderTooLarge  = 10097
+	codeWrongLastID     = 10070 // the message before is not the stream's last one
+)
+
+// publisher publishes what the journal hands out, in its order. It is used by one goroutine, ended aside.
+type publisher struct {
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	j     *journal
+	log   *slog.Logger
+	m     *metrics
+	final chan struct{} // closed: end when the journal is empty
+	ended chan struct{} // closed when run returns
+
+	flying []*flight // oldest first
+	count  int       // messages under way
+	bytes  int64     // their bytes
+	// previous is the message id that the next message expects before it; empty: none is expected, and
+	// so it travels alone.
+	previous string
+	held     *item // handed out and not sent
+	heldMark mark
+	found    map[string]*finding // what the stream has of what is to be sent, by the record's message id
+	broken   bool                // begin anew at what is not settled
+	tries    int                 // of beginning anew, in a row
+	spooling bool                // the log was told that records wait
+}
+
+// flight is one record under way.
+type flight struct {
+	it   *item
+	mark mark
+	acks []jetstream.PubAckFuture // of its messages that were not acknowledged
+	ids  []string
+	size int64
+}
+
+func newPublisher(nc *nats.Conn, j *journal, log *slog.Logger, m *metrics) (*publisher, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout),
+		jetstream.WithPublishAsyncMaxPending(subjects.MaxChunks+windowMessages), jetstream.WithDefaultTimeout(ackTimeout))
+	if err != nil {
+		return nil, err
+	}
+	return &publisher{
+		nc: nc, js: js, j: j, log: log, m: m, broken: true,
+		final: make(chan struct{}), ended: make(chan struct{}),
+	}, nil
+}
+
+// last lets run return as soon as all is stored. It is called once.
+func (p *publisher) last() { close(p.final) }
+
+// run publishes until ctx ends, or until nothing is left after last.
+func (p *publisher) run(ctx context.Context) error {
+	defer close(p.ended)
+	for ctx.Err() == nil {
+		if p.nc.IsClosed() {
+			return nats.ErrConnectionClosed
+		}
+		if p.broken && !p.resume(ctx) {
+			if p.finished() {
+				return nil
+			}
+			continue
+		}
+		if err := p.fill(); err != nil {
+			p.interrupt(ctx, err)
+			continue
+		}
+		if len(p.flying) == 0 {
+			if !p.idle(ctx) {
+				return nil
+			}
+			continue
+		}
+		p.await(ctx)
+	}
+	return nil
+}
+
+// idle waits until there is something to publish; false: there never will be.
+func (p *publisher) idle(ctx context.Context) bool {
+	p.calm(ctx)
+	if p.finished() {
+		return false
+	}
+	select {
+	case <-p.j.wake:
+	case <-p.final:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// finished reports whether nothing is left and nothing will come.
+func (p *publisher) finished() bool {
+	select {
+	case <-p.final:
+		return p.j.left() == 0
+	default:
+		return false
+	}
+}
+
+// await waits for the oldest acknowledgement, or for more to send while there is room.
+func (p *publisher) await(ctx context.Context) {
+	f := p.flying[0]
+	var more <-chan struct{}
+	if p.room() {
+		more = p.j.wake
+	}
+	select {
+	case ack := <-f.acks[0].Ok():
+		p.acknowledged(ctx, f, ack)
+	case err := <-f.acks[0].Err():
+		p.refused(ctx, f, err)
+	case <-more:
+	case <-ctx.Done():
+	}
+}
+
+// room reports whether another record may be sent.
+func (p *publisher) room() bool {
+	if p.previous == "" {
+		return len(p.flying) == 0
+	}
+	return len(p.flying) == 0 || p.count < windowMessages && p.bytes < windowBytes
+}
+
+// fill sends while there is room.
+func (p *publisher) fill() error {
+	for p.room() {
+		if p.held == nil {
+			it, m, ok := p.j.next()
+			if !ok {
+				return nil
+			}
+			p.held, p.heldMark = it, m
+		}
+		it := p.held
+		find := p.take(it)
+		if find.whole {
+			if len(p.flying) > 0 {
+				// Settled in its turn: what is before it is not acknowledged yet.
+				p.found[it.message(0, 0).String()] = find
+				return nil
+			}
+			p.m.repeats.Inc()
+			p.settle(it, p.heldMark, find.sequence)
+			p.held = nil
+			continue
+		}
+		if err := p.send(it, p.heldMark, find.try+1); err != nil {
+			return err
+		}
+		p.held = nil
+	}
+	return nil
+}
+
+// send publishes a record: as one message, or in parts as the try with this number.
+func (p *publisher) send(it *item, m mark, try int) error {
+	f := &flight{it: it, mark: m}
+	p.flying = append(p.flying, f)
+	most := p.most()
+	if len(it.body) <= most {
+		return p.message(f, it.message(0, 0).String(), "", it.body)
+	}
+	count := (len(it.body) + most - 1) / most
+	for i := 1; i <= count; i++ {
+		part := it.body[(i-1)*most : min(i*most, len(it.body))]
+		if err := p.message(f, it.message(try, i).String(), subjects.Chunk(i, count), part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// most is how much of a record one message carries.
+func (p *publisher) most() int {
+	server := int(p.nc.MaxPayload())
+	return max(min(chunkMost, server-subjects.HeaderRoom, server*3/4), 1<<10)
+}
+
+func (p *publisher) message(f *flight, id, chunk string, data []byte) error {
+	msg := &nats.Msg{Subject: f.it.subject(), Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
+	if chunk != "" {
+		msg.Header[subjects.HeaderChunk] = []string{chunk}
+	}
+	if p.previous != "" {
+		msg.Header[jetstream.ExpectedLastMsgIDHeader] = []string{p.previous}
+	}
+	ack, err := p.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0)) // a retry would come out of order
+	if err != nil {
+		return err
+	}
+	f.acks, f.ids = append(f.acks, ack), append(f.ids, id)
+	f.size += int64(len(data))
+	p.count++
+	p.bytes += int64(len(data))
+	p.previous = id
+	return nil
+}
+
+// acknowledged notes the acknowledgement of f's oldest message.
+func (p *publisher) acknowledged(ctx context.Context, f *flight, ack *jetstream.PubAck) {
+	id := f.ids[0]
+	f.acks, f.ids = f.acks[1:], f.ids[1:]
+	p.count--
+	if ack.Duplicate && p.previous == id {
+		p.previous = "" // it is not the stream's last one
+	}
+	if len(f.acks) > 0 {
+		return
+	}
+	p.flying = p.flying[1:]
+	p.bytes -= f.size
+	p.tries = 0
+	p.settle(f.it, f.mark, ack.Sequence)
+	if p.count == 0 {
+		p.calm(ctx)
+	}
+}
+
+func (p *publisher) settle(it *item, m mark, sequence uint64) {
+	p.j.settle(m, sequence)
+	p.m.stored[it.kind].Inc()
+	p.m.seconds.Observe(max(time.Since(it.taken), 0).Seconds())
+}
+
+// refused decides about a message that was not, or perhaps not, stored.
+func (p *publisher) refused(ctx context.Context, f *flight, err error) {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == codeMessageTooLarge || api.ErrorCode == codeHeaderTooLarge) ||
+		errors.Is(err, nats.ErrMaxPayload) {
+		p.m.lost[lostRefused].Inc()
+		p.log.LogAttrs(ctx, slog.LevelError, "the bus will never take this record, it is lost",
+			slog.String("id", f.it.id.String()), slog.Int("bytes", len(f.it.body)), slog.Any("error", err))
+		p.j.settle(f.mark, 0)
+	}
+	p.interrupt(ctx, err)
+}
+
+// interrupt gives up what is under way: what became of it will be seen in the stream.
+func (p *publisher) interrupt(ctx context.Context, cause error) {
+	p.broken = true
+	p.m.troubles.Inc()
+	p.flying, p.count, p.bytes, p.held, p.previous = nil, 0, 0, nil, ""
+	p.j.rewind()
+	if p.tries > 0 && !p.spooling && ctx.Err() == nil {
+		p.spooling = true
+		p.log.LogAttrs(ctx, slog.LevelWarn, "the bus does not store engine records, they wait in the spool", slog.Any("error", cause))
+	}
+}
+
+// resume looks what the stream has, so that publishing can go on; false: not now.
+func (p *publisher) resume(ctx context.Context) bool {
+	if p.tries > 0 && !wait(ctx, backoff(p.tries-1, retryLeast, retryMost)) {
+		return false
+	}
+	p.tries++
+	if err := p.reconcile(ctx); err != nil {
+		p.interrupt(ctx, err)
+		return false
+	}
+	p.broken = false
+	return true
+}
+
+// calm notes that publishing keeps up.
+func (p *publisher) calm(ctx context.Context) {
+	if p.spooling && p.j.left() == 0 {
+		p.spooling = false
+		p.log.LogAttrs(ctx, slog.LevelInfo, "the engine spool is drained")
+	}
+}
+
+// backoff is the pause before try n (from zero): least doubled each time up to most, half of it random.
+func backoff(n int, least, most time.Duration) time.Duration {
+	d := min(least<<min(n, 16), most)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter
+}
+
+// wait waits for d, or until ctx ends; it reports whether the wait was served.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
