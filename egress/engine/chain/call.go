@@ -83,6 +83,19 @@ func (c *Call) refusedByPrimary() bool {
 	return c.Answer.Result.Status.Verdict() == engineapi.Invalid
 }
 
+// rejectedByPrimary says whether the primary answered with an error.
+func (c *Call) rejectedByPrimary() bool {
+	return c.Answer != nil && c.Answer.HTTPStatus == http.StatusOK && c.Answer.Result.Code != 0
+}
+
+// Due is when a call without an outcome is judged anew.
+func (c *Call) Due(t Time) time.Time {
+	if c.Verified {
+		return c.Received.Add(min(t.Vouched, t.Unknown))
+	}
+	return c.Received.Add(t.Unknown)
+}
+
 // Unanswered says whether the primary failed to answer the call.
 func (c *Call) Unanswered() bool {
 	return c.Answer != nil && (c.Answer.Unknown != "" || c.Answer.HTTPStatus == 0 ||

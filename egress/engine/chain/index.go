@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"iter"
 	"slices"
 	"sort"
 
@@ -16,6 +17,9 @@ const DefaultLimit = 1 << 16
 
 // Index is the recorded calls as a tree of blocks. It is not safe for concurrent use.
 type Index struct {
+	// Also, if set, keeps calls of further methods for Next.
+	Also func(method string) bool
+
 	limit       int
 	calls       []*Call // by At
 	byID        map[record.ID]*Call
@@ -58,7 +62,8 @@ func (x *Index) request(at uint64, r *record.Request) {
 	}
 	useful := r.Class == engineapi.ClassPayload || r.Class == engineapi.ClassLatest ||
 		r.Class == engineapi.ClassReplay && r.Payload != nil ||
-		r.Class == engineapi.ClassForkchoice && r.Forkchoice != nil
+		r.Class == engineapi.ClassForkchoice && r.Forkchoice != nil ||
+		r.Class == engineapi.ClassRead && x.Also != nil && x.Also(r.Method)
 	if !useful || x.byID[r.ID] != nil || len(r.Raw) == 0 {
 		return
 	}
@@ -166,6 +171,47 @@ func (x *Index) Next(at uint64, t Time) (c Call, s Standing, ok bool) {
 	return *x.calls[i], x.calls[i].standing(t, x.epoch), true
 }
 
+// Call is the call of an id.
+func (x *Index) Call(id record.ID) (Call, bool) {
+	if c := x.byID[id]; c != nil {
+		return *c, true
+	}
+	return Call{}, false
+}
+
+// Number is a block's number, if the record has the block.
+func (x *Index) Number(h common.Hash) (uint64, bool) {
+	if b := x.blocks[h]; len(b) > 0 {
+		return b[0].Payload.Number, true
+	}
+	return 0, false
+}
+
+// recent is how many calls say which methods are in use.
+const recent = 64
+
+// Methods are the methods of the last payloads and forkchoices.
+func (x *Index) Methods(t Time) (methods []string) {
+	for _, c := range x.calls[max(len(x.calls)-recent, 0):] {
+		replayed := c.Class == engineapi.ClassReplay || c.Class == engineapi.ClassForkchoice
+		if replayed && c.standing(t, x.epoch) == Eligible && !c.rejectedByPrimary() && !slices.Contains(methods, c.Method) {
+			methods = append(methods, c.Method)
+		}
+	}
+	return methods
+}
+
+// Underway says whether the primary may still be at work on the forkchoice c or on a later call.
+func (x *Index) Underway(c Call, t Time) bool {
+	for _, o := range slices.Backward(x.calls) {
+		busy := o.Class == engineapi.ClassReplay || o.Class == engineapi.ClassForkchoice
+		if busy && o.Answer == nil && o.ID.Compare(c.ID) >= 0 && o.ID.Epoch == x.epoch && t.Now.Sub(o.Received) < t.Unknown {
+			return true
+		}
+	}
+	return false
+}
+
 // Capabilities is the last eligible exchange of capabilities.
 func (x *Index) Capabilities(t Time) (Call, bool) {
 	for _, c := range slices.Backward(x.calls) {
@@ -189,6 +235,20 @@ func (x *Index) Behind(at uint64) (payloads int, oldest Call, ok bool) {
 		}
 	}
 	return payloads, oldest, ok
+}
+
+// Between is the payloads and forkchoices behind position after, up to position to.
+func (x *Index) Between(after, to uint64) iter.Seq[*Call] {
+	return func(yield func(*Call) bool) {
+		for _, c := range x.calls[x.behind(after):] {
+			if c.At > to {
+				return
+			}
+			if (c.Class == engineapi.ClassReplay || c.Class == engineapi.ClassForkchoice) && !yield(c) {
+				return
+			}
+		}
+	}
 }
 
 func (x *Index) behind(at uint64) int {

@@ -51,9 +51,9 @@ func (r Reason) String() string {
 }
 
 // Live decides on the next call of a client that follows: the steps to take, of which the last sends
-// the call itself, or why it is left out. Blocks that the client lacks come first. The error is a
-// *Gap when a forkchoice leads to a block that can't be reached: then the client has to be asked for
-// its head again.
+// the call itself, or why it is left out. Blocks that the client lacks come first. The error, of a
+// forkchoice alone, is a *Gap when its head can't be reached: then the client has to be asked for its
+// head again; or a *Blocked when the client refused a block on the way.
 func (x *Index) Live(s *Session, c Call, every int, t Time) ([]Step, Reason, error) {
 	switch c.Class {
 	case engineapi.ClassReplay:
@@ -102,17 +102,14 @@ func (x *Index) liveForkchoice(s *Session, c Call, every int, t Time) ([]Step, R
 	switch {
 	case c.ID.Compare(s.Floor) <= 0:
 		return nil, Stale, nil
-	case x.superseded(&c, t):
+	case x.superseded(&c, t) && !(s.Shadow && c.Forkchoice.Attributes):
 		return nil, Superseded, nil
 	case c.refusedByPrimary():
 		return nil, Rejected, nil
-	case x.below(head, s, t) && !x.isTarget(c, t):
+	case x.Below(head, s, t) && !x.isTarget(c, t):
 		return nil, Stale, nil
 	}
 	steps, err := x.Plan(s, c, every, t)
-	if blocked := (*Blocked)(nil); errors.As(err, &blocked) {
-		return nil, Rejected, nil
-	}
 	return steps, 0, err
 }
 
@@ -123,8 +120,8 @@ func reasonOf(err error) Reason {
 	return Unconnected
 }
 
-// below says whether h is an ancestor of the client's head, as far as the record knows.
-func (x *Index) below(h common.Hash, s *Session, t Time) bool {
+// Below says whether h is an ancestor of the client's head, as far as the record knows.
+func (x *Index) Below(h common.Hash, s *Session, t Time) bool {
 	target, ok := x.Block(h, t)
 	if !ok || target.Payload.Number >= s.Number {
 		return false

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -102,6 +103,13 @@ func (x *Index) path(s *Session, head common.Hash, t Time) ([]Call, error) {
 	}
 	slices.Reverse(path)
 	return path, nil
+}
+
+// Blocked says whether the way to head leads through a block that the client refused.
+func (x *Index) Blocked(s *Session, head common.Hash, t Time) bool {
+	_, err := x.path(s, head, t)
+	blocked := (*Blocked)(nil)
+	return errors.As(err, &blocked)
 }
 
 func (x *Index) gap(s *Session, missing common.Hash, path []Call) *Gap {

@@ -18,6 +18,8 @@ type Session struct {
 	Number uint64
 	// Floor is the newest recorded forkchoice that was sent: no older one may follow.
 	Floor record.ID
+	// Shadow: the client builds too, so no forkchoice with attributes is superseded.
+	Shadow bool
 
 	known map[common.Hash]bool // true: valid, false: invalid
 	order []common.Hash        // of known, oldest first

@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"millrace/egress/engine/chain"
+	"millrace/internal/engineapi/record"
+)
+
+// follow feeds the newest payload and forkchoice to a client that the record can't bring on, and
+// leaves it to its peers, until its head is one that the record knows.
+func (r *Replayer) follow(ctx context.Context) move {
+	entry := r.session.Head
+	var fed record.ID
+	for ctx.Err() == nil {
+		goal, payload, changed, ok := r.newest()
+		if ok && goal.ID != fed && r.target.Role == Secondary {
+			fed = goal.ID
+			if m, ok := r.feed(ctx, goal, payload); !ok {
+				return m
+			}
+		}
+		h, err := r.courier.latest(ctx)
+		if err != nil {
+			return r.lost(ctx, err)
+		}
+		r.sees(h)
+		r.levels()
+		known := false
+		r.tape.look(func(x *chain.Index, _ chain.Time) { known = x.Known(h.hash) })
+		if h.hash != entry && known || ok && h.hash == goal.Forkchoice.Head {
+			r.stall = stall{}
+			return move{Probe, "progress"}
+		}
+		r.idle(ctx, changed)
+	}
+	return move{Probe, "stopped"}
+}
+
+// newest is the goal and the payload of its head, if that is recorded.
+func (r *Replayer) newest() (goal chain.Call, payload *chain.Call, changed <-chan struct{}, ok bool) {
+	changed = r.tape.look(func(x *chain.Index, t chain.Time) {
+		if goal, ok = x.Target(t); !ok {
+			return
+		}
+		if c, there := x.Block(goal.Forkchoice.Head, t); there {
+			payload = &c
+		}
+	})
+	return goal, payload, changed, ok
+}
+
+// feed sends the newest payload and its forkchoice, whatever the client makes of them; not ok when
+// the client can't be called.
+func (r *Replayer) feed(ctx context.Context, goal chain.Call, payload *chain.Call) (m move, ok bool) {
+	var steps []chain.Step
+	number := uint64(0)
+	if payload != nil {
+		number = payload.Payload.Number
+		steps = append(steps, chain.Step{Kind: chain.Payload, Call: *payload, Head: payload.Payload.Hash, Number: number})
+	}
+	if goal.ID.Compare(r.floor) >= 0 {
+		steps = append(steps, chain.Step{Kind: chain.Forkchoice, Call: goal, Head: goal.Forkchoice.Head, Number: number})
+	}
+	for _, step := range steps {
+		body, err := r.render(ctx, step, onPath)
+		if err != nil {
+			return r.unreadable(ctx, err), false
+		}
+		answer, f := r.courier.apply(ctx, r.session, step, body)
+		if ctx.Err() != nil {
+			return move{Probe, "stopped"}, false
+		}
+		r.floor = r.session.Floor
+		r.compare(ctx, step, answer, f, onPath)
+		switch f {
+		case accepted, forced, stuck, refused, faulty, tooDeep:
+		default:
+			return r.interrupted(ctx, answer, f), false
+		}
+	}
+	return move{}, true
+}
+
+// idle waits for a change of the record, at most until the head is read again.
+func (r *Replayer) idle(ctx context.Context, changed <-chan struct{}) {
+	timer := time.NewTimer(r.cfg.CheckEvery)
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// diverged feeds the newest payload to a client that refuses a block on the way to the goal. What it
+// refuses above that block is counted under it. It ends when the goal lies on another branch, or when
+// the client changed its mind: another build, or no memory of the refusal after a restart.
+func (r *Replayer) diverged(ctx context.Context) move {
+	var fed record.ID
+	for ctx.Err() == nil {
+		goal, payload, changed, ok := r.newest()
+		if ok && goal.ID != fed {
+			fed = goal.ID
+			if payload == nil || !r.blocked(goal) {
+				return move{Probe, "another_branch"}
+			}
+			if m, ok := r.feedDiverged(ctx, *payload); !ok {
+				return m
+			}
+		}
+		r.levels()
+		r.idle(ctx, changed)
+		if h, err := r.courier.latest(ctx); err != nil {
+			return r.lost(ctx, err)
+		} else if r.sees(h); h.hash != r.session.Head {
+			return move{Probe, "head_moved"}
+		}
+	}
+	return move{Probe, "stopped"}
+}
+
+// blocked says whether the way to the goal leads through a block that the client refused.
+func (r *Replayer) blocked(goal chain.Call) (blocked bool) {
+	r.tape.look(func(x *chain.Index, t chain.Time) { blocked = x.Blocked(r.session, goal.Forkchoice.Head, t) })
+	return blocked
+}
+
+func (r *Replayer) feedDiverged(ctx context.Context, c chain.Call) (m move, ok bool) {
+	if r.session.Refused(c.Payload.Hash) {
+		return move{}, true
+	}
+	step := chain.Step{Kind: chain.Payload, Call: c, Head: c.Payload.Hash, Number: c.Payload.Number}
+	body, err := r.render(ctx, step, onPath)
+	if err != nil {
+		return r.unreadable(ctx, err), false
+	}
+	answer, f := r.courier.apply(ctx, r.session, step, body)
+	if ctx.Err() != nil {
+		return move{Probe, "stopped"}, false
+	}
+	if f == refused {
+		r.roots.Bad(step.Head, c.Payload.Parent)
+	}
+	r.compare(ctx, step, answer, f, onPath)
+	switch f {
+	case refused, faulty:
+		return move{}, true
+	case accepted, forced, stuck:
+		return move{Probe, "changed_its_mind"}, false
+	}
+	return r.interrupted(ctx, answer, f), false
+}

@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"millrace/egress/engine/chain"
+	"millrace/internal/engineapi/record"
+)
+
+// Pauses between two attempts at something that is not the client's fault.
+const (
+	pauseRecord = 250 * time.Millisecond
+	pauseToken  = time.Second
+	pauseLive   = 20 * time.Millisecond
+)
+
+// stall measures how long a client makes no progress.
+type stall struct {
+	at     head
+	since  time.Time
+	probes int
+	away   uint64 // of the courier, when the client was given up
+}
+
+// probe asks who and where the client is and decides what it needs.
+func (r *Replayer) probe(ctx context.Context) move {
+	if m, ok := r.identify(ctx); !ok {
+		return m
+	}
+	// The order matters: what is decided below must know every call that went out before it.
+	var newest record.ID
+	if d, ok := r.target.Caller.(Decider); ok {
+		newest = d.Decide()
+	}
+	if err := r.tape.Sync(ctx); err != nil {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
+		sleep(ctx, pauseRecord)
+		return move{Probe, "record_unavailable"}
+	}
+	if !r.recorded(newest) {
+		sleep(ctx, pauseRecord)
+		return move{Probe, "record_behind"}
+	}
+	h, err := r.courier.latest(ctx)
+	if err != nil {
+		return r.lost(ctx, err)
+	}
+	r.sees(h)
+	if h != r.stall.at {
+		r.stall = stall{at: h}
+	}
+	return r.decide(ctx, h)
+}
+
+// recorded says whether the tape has the call.
+func (r *Replayer) recorded(id record.ID) (ok bool) {
+	r.tape.look(func(x *chain.Index, _ chain.Time) {
+		r.decided = x.Newest()
+		ok = r.decided.Compare(id) >= 0
+	})
+	return ok
+}
+
+func (r *Replayer) sees(h head) {
+	r.show(func(s *Status) { s.Head, s.Number = h.hash, h.number })
+}
+
+// lost is what follows a question without an answer.
+func (r *Replayer) lost(ctx context.Context, err error) move {
+	r.met.open(r.courier.open())
+	switch {
+	case ctx.Err() != nil:
+		return move{Probe, "stopped"}
+	case errors.Is(err, ErrNoToken):
+		sleep(ctx, pauseToken)
+		return move{Probe, "no_token"}
+	case errors.Is(err, ErrOvertaken):
+		sleep(ctx, pauseLive)
+		return move{Probe, "overtaken"}
+	case errors.Is(err, errUnauthorized):
+		return move{Halted, "auth: " + err.Error()}
+	case errors.Is(err, errMisfit):
+		return move{Halted, "config: " + err.Error()}
+	}
+	r.log.LogAttrs(ctx, slog.LevelDebug, "engine client unreachable", slog.Any("error", err))
+	return move{Probe, "unreachable"}
+}
+
+// identify makes sure that the client is of the primary's chain and knows the methods in use. Its
+// first question is what an open breaker lets through.
+func (r *Replayer) identify(ctx context.Context) (m move, ok bool) {
+	id, err := r.courier.identity(ctx)
+	if err != nil {
+		return r.lost(ctx, err), false
+	}
+	r.met.open(false)
+	r.show(func(s *Status) { s.Version = id.Version })
+	if r.ports.Chain != nil && r.target.Role != Primary {
+		want, known := r.ports.Chain.Identity(ctx)
+		if known && (want.ChainID != id.ChainID || want.Genesis != id.Genesis) {
+			return move{Halted, "wrong_chain"}, false
+		}
+	}
+	names, err := r.courier.capabilities(ctx, r.ourCapabilities(ctx))
+	if err != nil {
+		return r.lost(ctx, err), false
+	}
+	if missing := r.missing(names); len(missing) > 0 {
+		return move{Halted, "unsupported: " + strings.Join(missing, ", ")}, false
+	}
+	return move{}, true
+}
+
+func (r *Replayer) ourCapabilities(ctx context.Context) string {
+	var c chain.Call
+	var ok bool
+	r.tape.look(func(x *chain.Index, t chain.Time) { c, ok = x.Capabilities(t) })
+	if ok {
+		if call, err := r.tape.call(ctx, c.At); err == nil && call.Params != nil {
+			return string(call.Params)
+		}
+	}
+	return ownCapabilities()
+}
+
+// missing are the methods in the last calls of the record that the client does not name.
+func (r *Replayer) missing(names []string) (missing []string) {
+	if len(names) == 0 {
+		return nil
+	}
+	var used []string
+	r.tape.look(func(x *chain.Index, t chain.Time) { used = x.Methods(t) })
+	return slices.DeleteFunc(used, func(m string) bool { return slices.Contains(names, m) })
+}
+
+// decide plans from the client's head to the last forkchoice.
+func (r *Replayer) decide(ctx context.Context, h head) move {
+	r.session = chain.NewSession(h.hash, h.number, r.floor)
+	r.session.Shadow = r.shadows()
+	var goal chain.Call
+	var found, quiet bool
+	var err error
+	r.tape.look(func(x *chain.Index, t chain.Time) {
+		r.session.Adopt(x, t)
+		if goal, found = x.Target(t); found {
+			r.steps, err = x.Plan(r.session, goal, r.cfg.Checkpoint, t)
+			quiet = r.target.Role == Primary && r.inOrder(x, goal, h, t)
+		}
+	})
+	switch {
+	case !found:
+		return move{Live, "no_forkchoice_yet"}
+	case quiet, goal.ID.Compare(r.floor) < 0:
+		r.goal = goal
+		r.finish(ctx, goal.At)
+		return move{Live, ""}
+	case err != nil:
+		return r.unconnected(ctx, goal, err)
+	}
+	r.goal = goal
+	return move{CatchUp, ""}
+}
+
+// inOrder says whether the primary needs nothing from us: it is where the last forkchoice wants it,
+// or further, or a live call is under way that will say.
+func (r *Replayer) inOrder(x *chain.Index, goal chain.Call, h head, t chain.Time) bool {
+	switch {
+	case h.hash == goal.Forkchoice.Head && !goal.Unanswered():
+		return true
+	case x.Underway(goal, t):
+		return true
+	}
+	return x.Below(goal.Forkchoice.Head, r.session, t)
+}
+
+// unconnected is what follows when the record does not lead from the client's head to the goal. The
+// client may hold the missing block all the same, below a head that the record does not know.
+func (r *Replayer) unconnected(ctx context.Context, goal chain.Call, err error) move {
+	gap := (*chain.Gap)(nil)
+	if !errors.As(err, &gap) {
+		return move{Diverged, "refused"}
+	}
+	there, err := r.courier.canonical(ctx, gap.Parent)
+	if err != nil {
+		return r.lost(ctx, err)
+	}
+	if there {
+		r.session.Valid(gap.Parent)
+		r.tape.look(func(x *chain.Index, t chain.Time) {
+			r.steps, err = x.Plan(r.session, goal, r.cfg.Checkpoint, t)
+		})
+		if err == nil {
+			r.goal = goal
+			return move{CatchUp, ""}
+		}
+	}
+	r.show(func(s *Status) { s.Gap = gap })
+	r.goal = goal
+	return move{Follow, "gap: " + gap.Error()}
+}
+
+// stuck is what follows a SYNCING: the client is asked again, and given up when that does not help.
+func (r *Replayer) stuck(ctx context.Context) move {
+	now := time.Now()
+	if r.stall.probes == 0 {
+		r.stall.since = now
+	}
+	r.stall.probes++
+	if r.stall.probes < r.cfg.StallProbes || now.Sub(r.stall.since) < r.cfg.StallTime {
+		wait := min(r.cfg.RetryMin<<min(r.stall.probes, 12), r.cfg.RetryMax)
+		sleep(ctx, wait/2+rand.N(wait/2+1)) //nolint:gosec // jitter
+		return move{Probe, "syncing"}
+	}
+	syncing, err := r.courier.syncing(ctx)
+	switch {
+	case err != nil:
+		return r.lost(ctx, err)
+	case syncing:
+		return move{Follow, "syncing"}
+	}
+	return move{NeedsResync, "syncing"}
+}
+
+// rest waits while a client can't be helped. A halted one is asked again; one that needs a resync
+// when it was away, so may be another process over other data, or when its head moved.
+func (r *Replayer) rest(ctx context.Context, s State) move {
+	away := r.courier.away
+	entry := r.Status().Head
+	for sleep(ctx, r.cfg.Recheck) {
+		if s == Halted {
+			r.quiet = true
+			return move{Probe, "recheck"}
+		}
+		h, err := r.courier.latest(ctx)
+		if err != nil {
+			r.met.open(r.courier.open())
+			continue
+		}
+		r.levels()
+		if r.courier.away != away || h.hash != entry {
+			r.stall, r.unfit = stall{}, 0
+			return move{Probe, "changed"}
+		}
+	}
+	return move{Probe, "stopped"}
+}
+
+// watchHead is the mode that only reads.
+func (r *Replayer) watchHead(ctx context.Context) {
+	for {
+		if h, err := r.courier.latest(ctx); err == nil {
+			r.sees(h)
+			r.arrivedAt(ctx, h.hash)
+		}
+		r.met.open(r.courier.open())
+		r.levels()
+		if !sleep(ctx, r.cfg.CheckEvery) {
+			return
+		}
+	}
+}
+
+// arrivedAt moves the cursor of a client that is brought on by others to the forkchoice it stands at.
+func (r *Replayer) arrivedAt(ctx context.Context, h common.Hash) {
+	var goal chain.Call
+	var ok bool
+	r.tape.look(func(x *chain.Index, t chain.Time) { goal, ok = x.Target(t) })
+	if ok && goal.Forkchoice.Head == h {
+		r.finish(ctx, goal.At)
+	}
+}

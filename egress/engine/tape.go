@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"millrace/egress/engine/chain"
+	"millrace/internal/engineapi"
+	"millrace/internal/engineapi/record"
+)
+
+// errFound ends a Read that found what it looked for.
+var errFound = errors.New("found")
+
+// Tape is the record as the replayers of a process see it: an index of the calls, read once for all,
+// and the newest bodies.
+type Tape struct {
+	cfg   Config
+	log   Log
+	clock Clock
+	slog  *slog.Logger
+
+	mu      sync.Mutex
+	index   *chain.Index
+	read    uint64        // position of the newest entry in the index
+	changed chan struct{} // closed at the next change
+	bodies  []body        // newest last
+	size    int64         // of bodies
+}
+
+type body struct {
+	at  uint64
+	raw []byte
+}
+
+// NewTape makes a tape over log. Calls of methods that match also are kept besides those which
+// replays need.
+func NewTape(cfg Config, log Log, clock Clock, logger *slog.Logger, also ...string) *Tape {
+	t := &Tape{
+		cfg: cfg, log: log, clock: clock, slog: logger,
+		index: chain.New(cfg.MaxCalls), changed: make(chan struct{}),
+	}
+	if len(also) > 0 {
+		t.index.Also = func(method string) bool { return matches(also, method) }
+	}
+	return t
+}
+
+// Run follows the log until ctx ends. When the log fails it is tried again after a second.
+func (t *Tape) Run(ctx context.Context) error {
+	for {
+		err := t.Sync(ctx)
+		if err == nil {
+			err = t.log.Follow(ctx, t.next(), func(e record.Entry) error {
+				t.add(e)
+				return nil
+			})
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // the end was asked for
+		}
+		t.slog.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
+		if !sleep(ctx, time.Second) {
+			return nil
+		}
+	}
+}
+
+// Sync reads what the log holds now, and forgets what it does not hold any more.
+func (t *Tape) Sync(ctx context.Context) error {
+	first, err := t.log.First(ctx)
+	if err != nil {
+		return fmt.Errorf("oldest entry of the record: %w", err)
+	}
+	t.mu.Lock()
+	t.index.Trim(first)
+	from := max(t.read+1, first)
+	t.mu.Unlock()
+	err = t.log.Read(ctx, from, func(e record.Entry) error {
+		t.add(e)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the record: %w", err)
+	}
+	return nil
+}
+
+func (t *Tape) next() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.read + 1
+}
+
+// add takes an entry, unless another reader was faster.
+func (t *Tape) add(e record.Entry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.Stream <= t.read {
+		return
+	}
+	t.read = e.Stream
+	t.index.Add(e)
+	if r := e.Request; r != nil && (r.Class == engineapi.ClassReplay || r.Class == engineapi.ClassForkchoice) {
+		t.bodies = append(t.bodies, body{e.Stream, r.Raw})
+		t.size += int64(len(r.Raw))
+		for t.size > t.cfg.MaxBodies && len(t.bodies) > 1 {
+			t.size -= int64(len(t.bodies[0].raw))
+			t.bodies = t.bodies[1:]
+		}
+	}
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// look runs f on the index; f must not keep it. The channel closes at the next change.
+func (t *Tape) look(f func(x *chain.Index, now chain.Time)) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f(t.index, t.now())
+	return t.changed
+}
+
+func (t *Tape) now() chain.Time {
+	return chain.Time{Now: t.clock.Now(), Unknown: t.cfg.OutcomeWait, Vouched: t.cfg.VouchedWait}
+}
+
+// call is the recorded request at a position; ErrGone when the log lost it.
+func (t *Tape) call(ctx context.Context, at uint64) (engineapi.Call, error) {
+	raw := t.cached(at)
+	if raw == nil {
+		err := t.log.Read(ctx, at, func(e record.Entry) error {
+			if e.Stream == at && e.Request != nil {
+				raw = e.Request.Raw
+			}
+			return errFound
+		})
+		if err != nil && !errors.Is(err, errFound) {
+			return engineapi.Call{}, fmt.Errorf("read entry %d: %w", at, err)
+		}
+	}
+	calls, batch, err := engineapi.ParseCalls(raw)
+	if raw == nil || err != nil || batch || len(calls) != 1 {
+		return engineapi.Call{}, fmt.Errorf("entry %d: %w", at, ErrGone)
+	}
+	return calls[0], nil
+}
+
+func (t *Tape) cached(at uint64) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range t.bodies {
+		if b.at == at {
+			return b.raw
+		}
+	}
+	return nil
+}
+
+// sleep waits; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
