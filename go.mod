@@ -6,6 +6,7 @@ require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/cockroachdb/pebble/v2 v2.1.4
+	github.com/coder/websocket v1.8.15
 	github.com/ethereum/go-ethereum v1.17.8
 	github.com/flashbots/go-utils v0.11.0
 	github.com/fsnotify/fsnotify v1.6.0

@@ -1,0 +1,32 @@
+package engine
+
+import "errors"
+
+// Errors of the door.
+var (
+	// ErrConfig wraps every fault that Config.Validate finds.
+	ErrConfig = errors.New("invalid engine configuration")
+	// ErrPort means that a required port is missing.
+	ErrPort = errors.New("missing engine port")
+	// ErrRunning means that Run was called twice.
+	ErrRunning = errors.New("engine door is already running")
+	// ErrOvertaken is returned by Replay when the consensus client's own calls came since the step
+	// was decided. Nothing was sent.
+	ErrOvertaken = errors.New("overtaken by a live call")
+	// ErrNoToken is returned by Replay and Ask when there is neither a secret for the primary nor a
+	// live token.
+	ErrNoToken = errors.New("no token for the primary")
+)
+
+// Why a call has no answer.
+var (
+	errStopped  = errors.New("the door stopped")
+	errClosed   = errors.New("the door is not open")
+	errTooLarge = errors.New("the answer is too large")
+)
+
+// errExhausted refuses a body for want of memory, errBodyTooLarge for its size.
+var (
+	errExhausted    = errors.New("too many bytes in flight")
+	errBodyTooLarge = errors.New("request body too large")
+)

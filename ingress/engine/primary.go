@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"millrace/internal/engineapi"
+)
+
+// settleWait is how long a change of the primary waits for state-moving calls in flight.
+const settleWait = time.Second
+
+// SetPrimary makes target the primary for all calls that follow. It reads target's files and dials
+// nothing. Calls in flight keep their client, and so does each payload id: getPayload goes to the
+// client that issued it.
+func (d *Door) SetPrimary(ctx context.Context, target Target) error {
+	return d.Promote(ctx, target, func(context.Context, Generation) error { return nil })
+}
+
+// Promote is SetPrimary after a check during which no state-moving call is dispatched: those that
+// come wait, so check must be quick and ctx bounds it. Calls in flight are waited for first, at most
+// a second: those of a dead primary have no end. check gets the last generation; its error is
+// returned and nothing changes.
+func (d *Door) Promote(ctx context.Context, target Target, check func(context.Context, Generation) error) error {
+	next, err := newTarget(target)
+	if err != nil {
+		return err
+	}
+	if d.cfg.Auth == AuthVerify && next.secret.IsZero() {
+		next.secret = d.secret
+	}
+	release, err := d.order.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	settle, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	d.order.quiet(settle)
+	if err := check(ctx, d.Generation()); err != nil {
+		return err
+	}
+	d.order.mu.Lock()
+	from := d.order.primary
+	d.order.primary = next
+	d.order.targets = append(d.order.targets, next)
+	d.order.mu.Unlock()
+	d.health.forget()
+	d.log.LogAttrs(ctx, slog.LevelInfo, "primary changed", slog.String("from", from.Name), slog.String("to", next.Name))
+	return nil
+}
+
+// Primary is the client that calls go to now.
+func (d *Door) Primary() Target {
+	d.order.mu.Lock()
+	defer d.order.mu.Unlock()
+	return d.order.primary.Target
+}
+
+// route is the client for an exchange: the issuer of the payloads that it fetches, else the primary.
+// The caller holds the dispatcher's lock.
+func (d *Door) route(x *exchange) *target {
+	var issuer *target
+	for _, c := range x.calls {
+		if c.Class() != engineapi.ClassPayload {
+			return d.order.primary
+		}
+		t := d.issuers.of(c.PayloadID())
+		if t == nil || issuer != nil && t != issuer {
+			return d.order.primary
+		}
+		issuer = t
+	}
+	if issuer == nil {
+		return d.order.primary
+	}
+	return issuer
+}
+
+// maxIssued is how many payload ids are remembered; the oldest is forgotten first. A consensus
+// client asks for a payload within a slot.
+const maxIssued = 256
+
+// issuers remembers which client issued a payload id.
+type issuers struct {
+	mu    sync.Mutex
+	byID  map[string]*target
+	queue [maxIssued]string
+	next  int
+}
+
+func (s *issuers) set(id string, t *target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = make(map[string]*target, maxIssued)
+	}
+	if _, ok := s.byID[id]; !ok {
+		delete(s.byID, s.queue[s.next])
+		s.queue[s.next] = id
+		s.next = (s.next + 1) % maxIssued
+	}
+	s.byID[id] = t
+}
+
+func (s *issuers) of(id string) *target {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byID[id]
+}
+
+// health is what live calls tell about the primary. It logs changes only.
+type health struct {
+	log     *slog.Logger
+	down    atomic.Int64 // Unix nanoseconds of the first failure since the last answer, 0: none
+	refused atomic.Bool  // it did not take the door's token
+}
+
+func (h *health) failed(ctx context.Context, t *target, err error) {
+	if errors.Is(context.Cause(ctx), errStopped) {
+		return
+	}
+	if h.down.CompareAndSwap(0, time.Now().UnixNano()) {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "primary does not answer", slog.String("target", t.Name), slog.Any("error", err))
+	}
+}
+
+func (h *health) answered(ctx context.Context, t *target, status int) {
+	if h.down.Load() != 0 && h.down.Swap(0) != 0 {
+		h.log.LogAttrs(ctx, slog.LevelInfo, "primary answers again", slog.String("target", t.Name))
+	}
+	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
+	if h.refused.Load() != refused && h.refused.Swap(refused) != refused && refused {
+		h.log.LogAttrs(ctx, slog.LevelWarn, "primary refuses the token", slog.String("target", t.Name), slog.Int("status", status))
+	}
+}
+
+func (h *health) forget() {
+	h.down.Store(0)
+	h.refused.Store(false)
+}
+
+// PrimaryDown is since when every live call to the primary failed; false when the last one did not.
+func (d *Door) PrimaryDown() (since time.Time, down bool) {
+	ns := d.health.down.Load()
+	return time.Unix(0, ns), ns != 0
+}
