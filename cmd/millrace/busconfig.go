@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"millrace/internal/bus/access"
 )
@@ -54,9 +53,9 @@ func (c *accessCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
+	t := newTable(a.stdout)
 	for _, f := range files {
-		fmt.Fprintf(w, "%s\t%s\n", f.Path, f.What)
+		t.row(f.Path, f.What)
 	}
-	return w.Flush()
+	return t.flush()
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"millrace/internal/config"
 )
@@ -37,16 +36,15 @@ func (c *checkCmd) Run(a *app) error {
 		e.SetIndent("", "  ")
 		return e.Encode(set)
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tVALUE\tSOURCE")
+	t := newTable(a.stdout, "KEY", "VALUE", "SOURCE")
 	for _, s := range set {
 		source := s.Source
 		if s.From != "" {
 			source += " " + s.From
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, s.Value, source)
+		t.row(s.Key, s.Value, source)
 	}
-	return w.Flush()
+	return t.flush()
 }
 
 // referenceCmd prints docs/config.md.

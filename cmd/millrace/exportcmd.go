@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"millrace/internal/ledger/export"
@@ -99,9 +98,9 @@ func (c *exportCmd) config(a *app, now time.Time) (export.Config, error) {
 		if bound.text == "" {
 			continue
 		}
-		t, err := parseSince(bound.text, now)
+		t, err := parseMoment(bound.name, bound.text, now)
 		if err != nil {
-			return cfg, errors.New(bound.name + strings.TrimPrefix(err.Error(), "since"))
+			return cfg, err
 		}
 		*bound.to = t
 	}
@@ -138,17 +137,16 @@ func printExport(w io.Writer, r *export.Report, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "DATASET\tLOG\tROWS\tFILES\tBYTES\tUP TO\tWITHOUT A ROW")
+	t := newTable(w, "DATASET", "LOG", "ROWS", "FILES", "BYTES", "UP TO", "WITHOUT A ROW")
 	for i := range r.Datasets {
 		s := &r.Datasets[i]
 		var skipped []string
 		for _, why := range slices.Sorted(maps.Keys(s.Skipped)) {
 			skipped = append(skipped, fmt.Sprintf("%s %d", why, s.Skipped[why]))
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", s.Dataset, s.Log, s.Rows, s.Files, s.Bytes, s.Position, strings.Join(skipped, ", "))
+		t.row(s.Dataset, s.Log, s.Rows, s.Files, s.Bytes, s.Position, strings.Join(skipped, ", "))
 	}
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	for _, l := range r.Absent {

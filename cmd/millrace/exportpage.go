@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
 	"millrace/internal/bus"
@@ -91,9 +90,15 @@ func (b busLogs) batches(ctx context.Context, stream string, from, last uint64, 
 // is cut.
 func exportPage(from export.Reader, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l, seq, since, err := exportQuery(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+		q := queryOf(r)
+		seq, since := q.sequence("from"), q.instant("since")
+		l, ok := export.ParseLog(q.text("log"))
+		switch {
+		case !ok:
+			http.Error(w, fmt.Sprintf("log: there is record, done and rejected, not %q", q.text("log")), http.StatusBadRequest)
+			return
+		case q.err != nil:
+			http.Error(w, q.err.Error(), http.StatusBadRequest)
 			return
 		}
 		fw := &frameWriter{out: bufio.NewWriterSize(w, 64<<10)}
@@ -109,30 +114,10 @@ func exportPage(from export.Reader, log *slog.Logger) http.Handler {
 			err = fw.finish(first)
 		}
 		if err != nil {
-			if r.Context().Err() == nil {
-				log.LogAttrs(r.Context(), slog.LevelWarn, "log could not be exported to its end",
+			breakOff(r, func(ctx context.Context) {
+				log.LogAttrs(ctx, slog.LevelWarn, "log could not be exported to its end",
 					slog.String("log", l.String()), slog.Any("error", err))
-			}
-			panic(http.ErrAbortHandler) // the way to tell a reader of a stream
+			})
 		}
 	})
-}
-
-func exportQuery(r *http.Request) (l export.Log, from uint64, since time.Time, err error) {
-	q := r.URL.Query()
-	l, ok := export.ParseLog(q.Get("log"))
-	if !ok {
-		return l, 0, since, fmt.Errorf("log: there is record, done and rejected, not %q", q.Get("log"))
-	}
-	if s := q.Get("from"); s != "" {
-		if from, err = strconv.ParseUint(s, 10, 64); err != nil {
-			return l, 0, since, fmt.Errorf("from: %w", err)
-		}
-	}
-	if s := q.Get("since"); s != "" {
-		if since, err = time.Parse(time.RFC3339Nano, s); err != nil {
-			return l, 0, since, fmt.Errorf("since: %w", err)
-		}
-	}
-	return l, from, since, nil
 }

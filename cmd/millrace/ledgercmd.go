@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"millrace/internal/ledger"
@@ -50,8 +49,7 @@ func (c *dumpCmd) Run(ctx context.Context, a *app) error {
 		}
 		return out.Flush()
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "RECEIVED\tHASH\tPRIORITY\tTARGET\tOUTCOME\tTRIES\tTOOK\tREASON")
+	t := newTable(a.stdout, "RECEIVED", "HASH", "PRIORITY", "TARGET", "OUTCOME", "TRIES", "TOOK", "REASON")
 	err := c.records(ctx, func(r *record) error {
 		outcome, took := r.Outcome, "-"
 		if r.Ambiguous {
@@ -64,14 +62,13 @@ func (c *dumpCmd) Run(ctx context.Context, a *app) error {
 			took = r.DoneAt.Sub(r.ReceivedAt).Round(10 * time.Microsecond).String()
 		}
 		reason := strings.Join(strings.Fields(r.Code+" "+r.Text), " ")
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", r.ReceivedAt.Format("15:04:05.000000"), r.Hash.Hex(),
-			r.Priority, r.Target, outcome, r.Attempts, took, printable(reason))
-		return err
+		t.row(clockTime(r.ReceivedAt), r.Hash.Hex(), r.Priority, r.Target, outcome, r.Attempts, took, reason)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return w.Flush()
+	return t.flush()
 }
 
 // verifyCmd checks records.
@@ -190,14 +187,4 @@ func (q *ledgerQuery) open(ctx context.Context) (*http.Response, error) {
 		v.Set("hash", q.Hash)
 	}
 	return q.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), "read ledger")
-}
-
-// printable keeps what a builder said from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '.'
-		}
-		return r
-	}, s)
 }

@@ -154,8 +154,8 @@ func (c *replayOrdersCmd) bounds(r *replay.Range) (err error) {
 		}
 	}
 	if c.Until != "" {
-		if r.Until, err = parseSince(c.Until, now); err != nil {
-			return fmt.Errorf("until: %w", err)
+		if r.Until, err = parseMoment("until", c.Until, now); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -62,16 +61,9 @@ func (s pageRecording) Record(ctx context.Context, r replay.Range, f func(order.
 }
 
 func (s pageRecording) last(ctx context.Context) (uint64, error) {
-	resp, err := s.at.do(ctx, http.MethodGet, "/record?span", "read record")
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
 	var span recordSpan
-	if err := json.NewDecoder(resp.Body).Decode(&span); err != nil {
-		return 0, fmt.Errorf("read record: %w", err)
-	}
-	return span.Last, nil
+	err := s.at.read(ctx, "/record?span", "read record", &span)
+	return span.Last, err
 }
 
 func (s pageRecording) close() {}

@@ -3,11 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
 	"millrace/egress/replay"
@@ -46,21 +44,20 @@ func recordPage(from recordKeeper, log *slog.Logger) http.Handler {
 			return
 		}
 		if r.URL.Query().Has("span") {
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(recordSpan(span))
+			writeJSON(w, recordSpan(span))
 			return
 		}
-		rng, err := recordRange(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
+		q := queryOf(r)
+		rng := bus.RecordRange{Since: q.moment("since"), Until: q.moment("until"), From: q.sequence("from")}
+		if q.err != nil {
+			http.Error(w, q.err.Error(), http.StatusBadRequest)
 			return
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		if err := writeRecord(r.Context(), w, from, rng); err != nil {
-			if r.Context().Err() == nil {
-				log.LogAttrs(r.Context(), slog.LevelWarn, "record could not be read to its end", slog.Any("error", err))
-			}
-			panic(http.ErrAbortHandler) // the way to tell a reader of a stream
+			breakOff(r, func(ctx context.Context) {
+				log.LogAttrs(ctx, slog.LevelWarn, "record could not be read to its end", slog.Any("error", err))
+			})
 		}
 	})
 }
@@ -77,22 +74,4 @@ func writeRecord(ctx context.Context, w http.ResponseWriter, from recordKeeper, 
 		return err
 	}
 	return out.Flush()
-}
-
-func recordRange(r *http.Request) (rng bus.RecordRange, err error) {
-	q := r.URL.Query()
-	now := time.Now()
-	for name, to := range map[string]*time.Time{"since": &rng.Since, "until": &rng.Until} {
-		if v := q.Get(name); v != "" {
-			if *to, err = parseSince(v, now); err != nil {
-				return rng, err
-			}
-		}
-	}
-	if v := q.Get("from"); v != "" {
-		if rng.From, err = strconv.ParseUint(v, 10, 64); err != nil {
-			return rng, errors.New("from: not a sequence")
-		}
-	}
-	return rng, nil
 }

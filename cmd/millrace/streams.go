@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"millrace/internal/bus"
 	"millrace/internal/telemetry"
@@ -61,10 +60,9 @@ func (a *app) topology(ctx context.Context, cfg *Config, f func(*bus.Bus, contex
 		_, err := fmt.Fprintln(a.stdout, "nothing to change")
 		return err
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "KIND\tNAME\tCHANGE")
+	t := newTable(a.stdout, "KIND", "NAME", "CHANGE")
 	for _, c := range changes {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", c.Kind, c.Name, c.What)
+		t.row(c.Kind, c.Name, c.What)
 	}
-	return w.Flush()
+	return t.flush()
 }

@@ -1,17 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
-	"strings"
-	"text/tabwriter"
 	"time"
 )
 
@@ -29,21 +23,14 @@ type targetsListCmd struct {
 
 // Run prints the targets.
 func (c *targetsListCmd) Run(ctx context.Context, a *app) error {
-	resp, err := c.do(ctx, http.MethodGet, "/targets", "list targets")
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
 	if c.JSON {
-		_, err := io.Copy(a.stdout, resp.Body)
-		return err
+		return c.print(ctx, "/targets", "list targets", a.stdout)
 	}
 	var rows []targetRow
-	if err := json.NewDecoder(resp.Body).Decode(&rows); err != nil {
-		return fmt.Errorf("list targets: %w", err)
+	if err := c.read(ctx, "/targets", "list targets", &rows); err != nil {
+		return err
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tPENDING\tACK PENDING\tOLDEST\tFINGERPRINT")
+	t := newTable(a.stdout, "NAME", "STATE", "PENDING", "ACK PENDING", "OLDEST", "FINGERPRINT")
 	for _, r := range rows {
 		state, oldest := "unserved", "-"
 		if r.Served {
@@ -52,9 +39,9 @@ func (c *targetsListCmd) Run(ctx context.Context, a *app) error {
 		if r.Oldest > 0 {
 			oldest = time.Duration(r.Oldest * float64(time.Second)).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\n", printable(r.Name), state, r.Pending, r.AckPending, oldest, printable(r.Fingerprint))
+		t.row(r.Name, state, r.Pending, r.AckPending, oldest, r.Fingerprint)
 	}
-	return w.Flush()
+	return t.flush()
 }
 
 // targetsRemoveCmd removes a target.
@@ -83,37 +70,3 @@ func (c *targetsRemoveCmd) Run(ctx context.Context, a *app) error {
 	_, err = fmt.Fprintf(a.stdout, "removed %s\n", c.Name)
 	return err
 }
-
-// adminAt is a running process's admin listener.
-type adminAt struct {
-	Admin     string `name:"admin" default:"http://127.0.0.1:8090" help:"Admin listener of a running process of the pipeline."`
-	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with the admin token, needed for changes and when the listener is not on loopback."`
-}
-
-// do makes a request; any answer but 200 is an error that begins with what.
-func (q *adminAt) do(ctx context.Context, method, path, what string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(q.Admin, "/")+path, nil)
-	if err != nil {
-		return nil, usage(err)
-	}
-	if q.TokenFile != "" {
-		token, err := os.ReadFile(q.TokenFile)
-		if err != nil {
-			return nil, usage(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+string(bytes.TrimSpace(token)))
-	}
-	resp, err := adminClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("is millrace running there? %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-		return nil, fmt.Errorf("%s: %s: %s", what, resp.Status, bytes.TrimSpace(text))
-	}
-	return resp, nil
-}
-
-// adminClient keeps no connection: each command makes one request.
-var adminClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} //nolint:gochecknoglobals // immutable

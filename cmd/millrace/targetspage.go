@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -39,8 +38,7 @@ func (t *targets) page() http.Handler {
 		for _, s := range all {
 			rows = append(rows, newTargetRow(s))
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(rows)
+		writeJSON(w, rows)
 	})
 }
 

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"millrace/internal/ledger/index"
@@ -37,18 +34,13 @@ func (c *traceCmd) Run(ctx context.Context, a *app) error {
 		return usage(fmt.Errorf("%q: %w", c.Hash, err))
 	}
 	v := url.Values{"hash": {q.String()}, "limit": {strconv.Itoa(c.Limit)}}
-	resp, err := c.do(ctx, http.MethodGet, "/trace?"+v.Encode(), "trace")
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
+	page := "/trace?" + v.Encode()
 	if c.JSON {
-		_, err := io.Copy(a.stdout, resp.Body)
-		return err
+		return c.print(ctx, page, "trace", a.stdout)
 	}
 	var answer traceAnswer
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return fmt.Errorf("trace: %w", err)
+	if err := c.read(ctx, page, "trace", &answer); err != nil {
+		return err
 	}
 	return answer.print(a.stdout)
 }
@@ -73,29 +65,25 @@ func (a *traceAnswer) print(w io.Writer) error {
 
 func (o *tracedOrder) print(b *strings.Builder) {
 	fmt.Fprintf(b, "%s %s, %s\n", o.Method, o.Hash.Hex(), o.Priority)
-	head := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(head, "  %s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
-	}
-	row("id", "%s", o.ID)
-	row("accept", "%s", o.Accept)
-	row("signer", "%s", o.Signer.Hex())
+	head := newTable(b)
+	head.row("  id", o.ID)
+	head.row("  accept", o.Accept)
+	head.row("  signer", o.Signer.Hex())
 	if o.Origin != "" {
-		row("origin", "%s", o.Origin)
+		head.row("  origin", o.Origin)
 	}
 	if o.Replacement != "" {
-		row("replacement", "%s, nonce %d", o.Replacement, o.Nonce)
+		head.row("  replacement", fmt.Sprintf("%s, nonce %d", o.Replacement, o.Nonce))
 	}
 	if o.Transactions > 0 {
-		row("transactions", "%d", o.Transactions)
+		head.row("  transactions", o.Transactions)
 	}
-	_ = head.Flush()
-	lines := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(lines, "  TIME\tAFTER\tSTAGE\tDETAIL")
+	_ = head.flush() // to memory
+	lines := newTable(b, "  TIME", "AFTER", "STAGE", "DETAIL")
 	for _, s := range o.stages() {
-		fmt.Fprintf(lines, "  %s\t%s\t%s\t%s\n", clockTime(s.at), sinceReceived(s.at, o.ReceivedAt), s.name, printable(s.detail))
+		lines.row("  "+clockTime(s.at), sinceReceived(s.at, o.ReceivedAt), s.name, s.detail)
 	}
-	_ = lines.Flush()
+	_ = lines.flush()
 }
 
 // stage is one line of a timeline.

@@ -1,15 +1,13 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
+	"millrace/internal/ledger"
 	"millrace/internal/ledger/index"
 	"millrace/internal/order"
 )
@@ -30,17 +28,8 @@ type traceAnswer struct {
 
 // tracedOrder is the timeline of one acceptance. Times that are missing are not known, or not yet.
 type tracedOrder struct {
-	Accept       string         `json:"accept"`
-	ID           string         `json:"id"`
-	Hash         common.Hash    `json:"hash"`
-	Signer       common.Address `json:"signer"`
-	Method       string         `json:"method"`
-	Kind         string         `json:"kind"`
-	Priority     string         `json:"priority"`
-	Origin       string         `json:"origin,omitempty"`
-	Replacement  string         `json:"replacement,omitempty"`
-	Nonce        uint64         `json:"nonce,omitempty"`
-	Transactions int            `json:"transactions,omitempty"`
+	identity
+	Transactions int `json:"transactions,omitempty"`
 
 	ReceivedAt time.Time   `json:"received_at"`
 	Deadline   time.Time   `json:"deadline,omitzero"`
@@ -77,14 +66,14 @@ type tracedEnd struct {
 
 func newTracedOrder(t *index.Timeline) tracedOrder {
 	o := tracedOrder{
-		Accept: t.Accept.String(), ID: t.ID.String(), Hash: t.Hash, Signer: t.Signer, Method: t.Method.String(), Kind: t.Kind.String(),
-		Priority: t.Priority.String(), Origin: t.Origin, Transactions: t.Transactions,
-		ReceivedAt: t.ReceivedAt.UTC(), Deadline: utc(t.Deadline), In: tracedPlace{t.InSequence, utc(t.InStoredAt)},
+		identity: identityOf(&ledger.Entry{
+			Accept: t.Accept, ID: t.ID, Hash: t.Hash, Signer: t.Signer, Method: t.Method, Kind: t.Kind, Priority: t.Priority,
+			Origin: t.Origin, Replacement: t.Replacement, Nonce: t.Nonce,
+		}),
+		Transactions: t.Transactions,
+		ReceivedAt:   t.ReceivedAt.UTC(), Deadline: utc(t.Deadline), In: tracedPlace{t.InSequence, utc(t.InStoredAt)},
 		DecidedAt: utc(t.DecidedAt), Validated: t.Validated, Tries: t.Attempts, OK: tracedPlace{t.OKSequence, utc(t.OKStoredAt)},
 		Ends: []tracedEnd{},
-	}
-	if !t.Replacement.IsZero() {
-		o.Replacement, o.Nonce = t.Replacement.String(), t.Nonce
 	}
 	for i := range t.Ends {
 		o.Ends = append(o.Ends, newTracedEnd(&t.Ends[i]))
@@ -110,19 +99,14 @@ func newTracedEnd(e *index.End) tracedEnd {
 // orders that it names, at most ?limit= of them. None is 404, no index here or any more 503.
 func tracePage(t tracer, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q, err := index.ParseQuery(r.URL.Query().Get("hash"))
-		if err != nil {
+		q := queryOf(r)
+		limit := q.count("limit", traceLimit, maxTraceLimit)
+		name, err := index.ParseQuery(q.text("hash"))
+		if err = cmp.Or(err, q.err); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		limit := traceLimit
-		if s := r.URL.Query().Get("limit"); s != "" {
-			if limit, err = strconv.Atoi(s); err != nil || limit < 1 || limit > maxTraceLimit {
-				http.Error(w, "limit: not a number from 1 to "+strconv.Itoa(maxTraceLimit), http.StatusBadRequest)
-				return
-			}
-		}
-		a, err := t.Lookup(r.Context(), q, limit, nil)
+		a, err := t.Lookup(r.Context(), name, limit, nil)
 		switch {
 		case errors.Is(err, index.ErrClosed):
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -139,8 +123,7 @@ func tracePage(t tracer, log *slog.Logger) http.Handler {
 		for i := range a.Orders {
 			answer.Orders = append(answer.Orders, newTracedOrder(&a.Orders[i]))
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(answer)
+		writeJSON(w, answer)
 	})
 }
 
