@@ -160,25 +160,34 @@ func (l *DoneLog) Tail(ctx context.Context, since time.Time, f func(batch []byte
 // Ledger calls f with every batch of DONE, then of REJECTED, that was stored since and up to now,
 // each stream in its order. An error of f ends it.
 func (b *Bus) Ledger(ctx context.Context, since time.Time, f func(subject string, batch []byte, stored time.Time) error) error {
-	c, err := b.links.link(lane{use: useScan})
-	if err != nil {
-		return fmt.Errorf("read ledger: %w", err)
-	}
 	for _, name := range []string{subjects.StreamDone, subjects.StreamRejected} {
-		s, err := c.js.Stream(ctx, name)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+		if err := b.batches(ctx, name, since, f); err != nil {
+			return err
 		}
-		err = b.scan(ctx, name, "", since, s.CachedInfo().State.LastSeq, func(m jetstream.Msg) error {
-			meta, err := m.Metadata()
-			if err != nil {
-				return err
-			}
-			return f(m.Subject(), m.Data(), meta.Timestamp)
-		})
+	}
+	return nil
+}
+
+// ReplayLedger is Ledger for the records of marked replays. ErrNoLog where there can be none.
+func (b *Bus) ReplayLedger(ctx context.Context, since time.Time, f func(subject string, batch []byte, stored time.Time) error) error {
+	return b.batches(ctx, subjects.StreamReplayDone, since, f)
+}
+
+// batches calls f with every message of a stream that was stored since and up to now.
+func (b *Bus) batches(ctx context.Context, stream string, since time.Time, f func(subject string, batch []byte, stored time.Time) error) error {
+	span, err := b.LogSpan(ctx, stream)
+	if err != nil {
+		return err
+	}
+	err = b.scan(ctx, stream, "", since, span.Last, func(m jetstream.Msg) error {
+		meta, err := m.Metadata()
 		if err != nil {
-			return fmt.Errorf("read %s: %w", name, err)
+			return err
 		}
+		return f(m.Subject(), m.Data(), meta.Timestamp)
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
 	}
 	return nil
 }

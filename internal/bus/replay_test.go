@@ -58,6 +58,15 @@ func TestRule20AMarkedOrderIsSeenByNoLiveConsumer(t *testing.T) {
 	require.NoError(t, b.RecordReplay(t.Context(), o, []byte("entry")))
 	require.NoError(t, b.RecordReplay(t.Context(), o, []byte("entry")))
 	require.Equal(t, uint64(1), streamSize(t, s, subjects.StreamReplayDone))
+	var records []string
+	read := func(subject string, batch []byte, _ time.Time) error {
+		records = append(records, subject+" "+string(batch))
+		return nil
+	}
+	require.NoError(t, b.ReplayLedger(t.Context(), time.Now().Add(-time.Hour), read))
+	require.Equal(t, []string{"orders.done.replay.high entry"}, records)
+	require.NoError(t, b.Ledger(t.Context(), time.Now().Add(-time.Hour), read))
+	require.Len(t, records, 1, "it is not in the ledger")
 
 	for _, p := range order.Priorities {
 		want := uint64(0)
@@ -70,6 +79,12 @@ func TestRule20AMarkedOrderIsSeenByNoLiveConsumer(t *testing.T) {
 	require.Zero(t, streamSize(t, s, subjects.StreamDone))
 	require.Zero(t, streamSize(t, s, subjects.StreamRejected))
 	require.Eventually(t, func() bool { return streamSize(t, s, subjects.StreamRecord) == 1 }, soon, tick, "the live one")
+}
+
+func TestWithoutReplaysThereIsNoLedgerOfThem(t *testing.T) {
+	b := testBus(t, natstest.Start(t))
+	err := b.ReplayLedger(t.Context(), time.Now(), func(string, []byte, time.Time) error { return nil })
+	require.ErrorIs(t, err, ErrNoLog)
 }
 
 func TestRule20ARefusedReplayRefusesNoLiveOrder(t *testing.T) {

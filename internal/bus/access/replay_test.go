@@ -54,7 +54,18 @@ func TestEachRoleDoesItsPartOfMarkedReplays(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, reason, got)
 
-	reader, _ := dial(t, s, "", access.Reader)
+	reader, readerReg := dial(t, s, "", access.Reader)
+	out, outReg := dial(t, s, "egress", "egress")
+	for role, b := range map[string]*bus.Bus{"reader": reader, "egress": out} {
+		records := 0
+		require.NoError(t, b.ReplayLedger(t.Context(), time.Now().Add(-time.Hour), func(string, []byte, time.Time) error {
+			records++
+			return nil
+		}))
+		require.Len(t, order.Priorities, records, role)
+	}
+	require.Zero(t, faults(t, readerReg))
+	require.Zero(t, faults(t, outReg))
 	o := testOrder(order.PriorityHigh)
 	_, err = door.Publish(t.Context(), o)
 	require.NoError(t, err)

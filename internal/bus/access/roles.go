@@ -119,8 +119,9 @@ func egress() Role {
 		r.Publish = append(r.Publish, "$JS.API.CONSUMER.LIST."+ok, "$JS.API.CONSUMER.DELETE."+ok+".*",
 			"$JS.API.CONSUMER.RESET."+ok+".*", "$JS.API.DIRECT.GET."+ok)
 	}
-	r.Publish = append(r.Publish, scan(subjects.StreamDone)...)
-	r.Publish = append(r.Publish, scan(subjects.StreamRejected)...)
+	for _, s := range []string{subjects.StreamDone, subjects.StreamRejected, subjects.StreamReplayDone} {
+		r.Publish = append(r.Publish, scan(s)...)
+	}
 	r.Publish = append(r.Publish, readBucket(subjects.BucketLeases)...)
 	return r
 }
@@ -159,10 +160,12 @@ func node() Role {
 func reader() Role {
 	r := Role{Name: Reader, Purpose: "reads RECORD, ENGINE and the ledgers", Publish: observe(), Subscribe: []string{"_INBOX.>", "_INBOX_control.>", "_INBOX_scan.>"}}
 	for _, s := range []string{
-		subjects.StreamRecord, subjects.StreamDone, subjects.StreamRejected, subjects.StreamEngine, subjects.StreamDivergence,
+		subjects.StreamRecord, subjects.StreamDone, subjects.StreamRejected, subjects.StreamReplayDone,
+		subjects.StreamEngine, subjects.StreamDivergence,
 	} {
 		r.Publish = append(r.Publish, scan(s)...)
 	}
+	r.Publish = append(r.Publish, "$JS.API.DIRECT.GET.KV_"+subjects.BucketState+".>") // is there a tap
 	return r
 }
 
