@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 
+	"millrace/internal/certificate"
 	"millrace/internal/engineapi"
 )
 
@@ -41,7 +42,7 @@ type Door struct {
 	token       liveToken
 	health      health
 	refusals    refusals
-	certificate certificate
+	certificate *certificate.Pair
 	metrics     *metrics
 	budget      budget
 	visits      *visits
@@ -81,7 +82,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	d.order.order = make(chan struct{}, 1)
 	d.order.primary, d.order.targets = primary, []*target{primary}
 	d.health.log = log
-	d.certificate.files = cfg.TLS
+	d.certificate = certificate.New("engine.tls.cert", "engine.tls.key", d.certificateChanged)
 	d.budget.total = cfg.InflightBytes
 	d.metrics = newMetrics(reg, &d.budget)
 	return d, nil
@@ -116,7 +117,7 @@ func (d *Door) Run(ctx context.Context) error {
 	}
 	defer d.close()
 	if d.cfg.TLS != (TLS{}) {
-		if _, err := d.certificate.refresh(); err != nil {
+		if err := d.certificate.Load(d.cfg.TLS.Cert, d.cfg.TLS.Key); err != nil {
 			return err
 		}
 	}
@@ -180,7 +181,7 @@ func (d *Door) server(root context.Context) *http.Server {
 	}
 	srv.Protocols.SetHTTP1(true) // a WebSocket needs it, and consensus clients speak nothing else
 	if d.cfg.TLS != (TLS{}) {
-		srv.TLSConfig = d.certificate.config()
+		srv.TLSConfig = d.tlsConfig()
 	}
 	return srv
 }

@@ -13,7 +13,7 @@ var (
 	// ErrOvertaken is returned by Replay when the consensus client's own calls came since the step
 	// was decided. Nothing was sent.
 	ErrOvertaken = errors.New("overtaken by a live call")
-	// ErrNoToken is returned by Replay and Ask when there is neither a secret for the primary nor a
+	// ErrNoToken is returned by Replay when there is neither a secret for the primary nor a
 	// live token.
 	ErrNoToken = errors.New("no token for the primary")
 )

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net/http"
+	"time"
 
 	"millrace/internal/engineapi"
 )
@@ -15,27 +16,37 @@ func (d *Door) Generation() Generation {
 	return d.order.last
 }
 
-// Replay sends one call of a replayer to the primary, unless a live call that may move its state was
-// dispatched after decided or is under way: then it returns ErrOvertaken and nothing was sent.
-// Neither request nor outcome is recorded. One replayer uses it, one call at a time; ctx bounds the
-// call. A forkchoice in flight may be cut off by a live one.
-func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (status int, answer []byte, err error) {
+// Replay sends one call of a replayer to the primary. One that may move the primary's state is not
+// sent, and ErrOvertaken returned, when a live call that may move it was dispatched after decided or
+// is under way; others are sent at once. Neither request nor outcome is recorded. One replayer uses
+// it, one call at a time; ctx bounds the call. A forkchoice in flight may be cut off by a live one.
+// The date is the answer's, zero without one.
+func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (status int, answer []byte, date time.Time, err error) {
 	m, err := d.own(body)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, time.Time{}, err
+	}
+	x := classified(body)
+	if !x.moves {
+		d.order.mu.Lock()
+		t := d.order.primary
+		d.order.mu.Unlock()
+		return exchangeWith(ctx, t, m, func() {})
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	release, err := d.order.hold(ctx)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, time.Time{}, err
 	}
 	defer release()
-	t, done, err := d.order.step(decided, choosing(body), cancel)
+	t, done, err := d.order.step(decided, x.chooses, cancel)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, time.Time{}, err
 	}
 	defer done()
+	late := time.AfterFunc(sendHold, release)
+	defer late.Stop()
 	return exchangeWith(ctx, t, m, release)
 }
 
@@ -59,25 +70,12 @@ func (d *dispatcher) step(decided Generation, chooses bool, cancel context.Cance
 	}, nil
 }
 
-// choosing says whether the body may hold a forkchoice.
-func choosing(body []byte) bool {
-	x := exchange{message: message{body: body}}
+// classified tells what a body may do.
+func classified(body []byte) *exchange {
+	x := &exchange{message: message{body: body}}
 	x.calls, x.batch, _ = engineapi.ParseCalls(body)
 	x.classify()
-	return x.chooses
-}
-
-// Ask sends a read to the primary: it must not move the primary's state, and passes by the order
-// that Replay keeps. Nothing is recorded.
-func (d *Door) Ask(ctx context.Context, body []byte) (status int, answer []byte, err error) {
-	m, err := d.own(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	d.order.mu.Lock()
-	t := d.order.primary
-	d.order.mu.Unlock()
-	return exchangeWith(ctx, t, m, func() {})
+	return x
 }
 
 // own is a message that the consensus client did not send.
@@ -101,11 +99,14 @@ func (d *Door) own(body []byte) (*message, error) {
 }
 
 // exchangeWith is a send whose answer the caller may keep.
-func exchangeWith(ctx context.Context, t *target, m *message, wrote func()) (status int, body []byte, err error) {
+func exchangeWith(ctx context.Context, t *target, m *message, wrote func()) (status int, body []byte, date time.Time, err error) {
 	a, err := t.send(ctx, m, wrote)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, time.Time{}, err
 	}
 	defer a.release()
-	return a.status, bytes.Clone(a.body), nil
+	if at, err := http.ParseTime(a.header.Get("Date")); err == nil {
+		date = at
+	}
+	return a.status, bytes.Clone(a.body), date, nil
 }

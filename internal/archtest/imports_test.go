@@ -49,6 +49,7 @@ var allowed = []row{
 	{"internal/bus/enginelog", []string{"subjects", "internal/engineapi", "internal/engineapi/record"}},
 	{"internal/natstest", []string{"internal/bus/embedded"}},
 	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/certificate"}},
+	{"ingress/engine", []string{"internal/jsonrpc", "internal/engineapi", "internal/engineapi/record", "internal/certificate"}},
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
 	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry"}},
