@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/bus"
 	"millrace/internal/ledger"
 	"millrace/internal/order"
 )
@@ -23,6 +25,17 @@ type stored func(since time.Time, f func(subject string, batch []byte, stored ti
 
 func (s stored) Ledger(_ context.Context, since time.Time, f func(string, []byte, time.Time) error) error {
 	return s(since, f)
+}
+
+func (stored) ReplayLedger(context.Context, time.Time, func(string, []byte, time.Time) error) error {
+	return fmt.Errorf("%w: REPLAY_DONE", bus.ErrNoLog)
+}
+
+// replayed is a ledger with marked replays.
+type replayed struct{ stored }
+
+func (s replayed) ReplayLedger(_ context.Context, since time.Time, f func(string, []byte, time.Time) error) error {
+	return s.stored(since, f)
 }
 
 func entry(accept byte, outcome ledger.Outcome) ledger.Entry {
@@ -35,7 +48,7 @@ func entry(accept byte, outcome ledger.Outcome) ledger.Entry {
 	}
 }
 
-func serveLedger(t *testing.T, s stored) string {
+func serveLedger(t *testing.T, s ledgerReader) string {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(ledgerPage(s, slog.New(slog.DiscardHandler)))
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
@@ -48,14 +61,14 @@ func TestVerifyFailsOnASecondTerminalRecord(t *testing.T) {
 	first, second, refused := entry(1, ledger.Delivered), entry(2, ledger.Delivered), entry(3, ledger.Invalid)
 	batch := second.AppendTo(first.AppendTo(nil))
 	batches := [][2]any{{"orders.done.b", batch}, {"orders.rejected.high", refused.AppendTo(nil)}}
-	url := serveLedger(t, func(_ time.Time, f func(string, []byte, time.Time) error) error {
+	url := serveLedger(t, stored(func(_ time.Time, f func(string, []byte, time.Time) error) error {
 		for _, b := range batches {
 			if err := f(b[0].(string), b[1].([]byte), time.Now()); err != nil {
 				return err
 			}
 		}
 		return nil
-	})
+	}))
 	o := call(t, "", nil, "ledger", "verify", "--json", "--admin", url)
 	require.Equal(t, exitOK, o.code, o.errors)
 	require.JSONEq(t, `{"acceptances":3,"records":3,"outcomes":{"delivered":2,"invalid":1},"twice":[]}`, o.out)
@@ -78,6 +91,27 @@ func TestVerifyFailsOnASecondTerminalRecord(t *testing.T) {
 	require.Contains(t, o.out, "invalid")
 	require.Contains(t, o.out, "3ms")
 	require.NotContains(t, o.out, "\x1b", "a builder's words don't steer the terminal")
+}
+
+func TestLedgerShowsMarkedReplaysWhenAsked(t *testing.T) {
+	valid, invalid := entry(1, ledger.Delivered), entry(2, ledger.Invalid)
+	valid.Text = replayedText
+	replays := func(_ time.Time, f func(string, []byte, time.Time) error) error {
+		return errors.Join(f("orders.done.replay.high", valid.AppendTo(nil), time.Now()), f("orders.done.replay.low", invalid.AppendTo(nil), time.Now()))
+	}
+	url := serveLedger(t, replayed{replays})
+	o := call(t, "", nil, "ledger", "verify", "--replays", "--json", "--admin", url)
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.JSONEq(t, `{"acceptances":2,"records":2,"outcomes":{"delivered":1,"invalid":1},"twice":[]}`, o.out)
+	o = call(t, "", nil, "ledger", "dump", "--replays", "--hash", common.Hash{1}.Hex(), "--admin", url)
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Contains(t, o.out, replayedText)
+	require.Contains(t, o.out, "  replay  ")
+	require.NotContains(t, o.out, common.Hash{2}.Hex())
+
+	o = call(t, "", nil, "ledger", "dump", "--replays", "--admin", serveLedger(t, stored(replays)))
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.errors, "ingress.replay_listen")
 }
 
 func TestLedgerThatBreaksOffIsNotTakenForWhole(t *testing.T) {

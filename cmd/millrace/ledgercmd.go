@@ -28,6 +28,7 @@ type ledgerQuery struct {
 	Since   string `name:"since" default:"1h" help:"Records stored since: a time like 2026-11-20T21:00:00Z, or how long ago."`
 	Target  string `name:"target" help:"Records of this target only; * for orders that ended before delivery."`
 	Hash    string `name:"hash" help:"Records of this order only: its public hash, its id or an accept id."`
+	Replays bool   `name:"replays" help:"Records of marked replays instead of those of orders. No builder gets a marked replay: delivered means that it was valid."`
 	JSON    bool   `name:"json" help:"Print JSON."`
 }
 
@@ -185,6 +186,9 @@ func (q *ledgerQuery) open(ctx context.Context) (*http.Response, error) {
 	}
 	if q.Hash != "" {
 		v.Set("hash", q.Hash)
+	}
+	if q.Replays {
+		v.Set("replays", "true")
 	}
 	return q.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), "read ledger")
 }

@@ -4,18 +4,21 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
+	"millrace/internal/bus"
 	"millrace/internal/ledger"
 )
 
-// ledgerReader reads the stored batches of terminal records.
+// ledgerReader reads the stored batches of terminal records: of the orders, and of marked replays.
 type ledgerReader interface {
 	Ledger(ctx context.Context, since time.Time, f func(subject string, batch []byte, stored time.Time) error) error
+	ReplayLedger(ctx context.Context, since time.Time, f func(subject string, batch []byte, stored time.Time) error) error
 }
 
 // record is one terminal record on the ledger page, a JSON object per line.
@@ -55,8 +58,14 @@ func newRecord(target string, e *ledger.Entry, stored time.Time) record {
 	return r
 }
 
+// replayTarget stands for the target of a marked replay, which has none.
+const replayTarget = "replay"
+
 // targetOf is the target that a ledger subject stands for.
 func targetOf(subject string) string {
+	if strings.HasPrefix(subject, "orders.done.replay.") {
+		return replayTarget
+	}
 	if target, ok := strings.CutPrefix(subject, "orders.done."); ok {
 		return target
 	}
@@ -65,8 +74,9 @@ func targetOf(subject string) string {
 
 // ledgerPage streams the terminal records stored since a time (?since=, a time or how long ago; one
 // hour) as JSON lines, those of one target (?target=) or one order (?hash=, its public hash, id or
-// acceptance) if asked. A reader that got everything sees the response end; when reading the store
-// fails, the connection is cut instead.
+// acceptance) if asked, and instead those of marked replays (?replays=true; 404 where there can be none). A
+// reader that got everything sees the response end; when reading the store fails, the connection is cut
+// instead.
 func ledgerPage(from ledgerReader, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := queryOf(r)
@@ -75,11 +85,15 @@ func ledgerPage(from ledgerReader, log *slog.Logger) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		read, replays := from.Ledger, q.text("replays") == "true"
+		if replays {
+			read = from.ReplayLedger
+		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out := bufio.NewWriter(w)
 		enc := json.NewEncoder(out)
 		want := filter{target: q.text("target"), hash: strings.TrimPrefix(strings.ToLower(q.text("hash")), "0x")}
-		err = from.Ledger(r.Context(), since, func(subject string, batch []byte, stored time.Time) error {
+		err = read(r.Context(), since, func(subject string, batch []byte, stored time.Time) error {
 			target := targetOf(subject)
 			es, err := ledger.Decode(batch)
 			if err != nil {
@@ -94,6 +108,10 @@ func ledgerPage(from ledgerReader, log *slog.Logger) http.Handler {
 			}
 			return nil
 		})
+		if replays && errors.Is(err, bus.ErrNoLog) {
+			http.Error(w, "no process of this pipeline has taken marked replays: ingress.replay_listen is not set", http.StatusNotFound)
+			return
+		}
 		if err == nil {
 			err = out.Flush()
 		}

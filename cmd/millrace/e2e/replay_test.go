@@ -190,6 +190,8 @@ func replayMarked(t *testing.T, from *pipeline, orders, refused int) {
 	}, "all marked orders validated")
 	require.Zero(t, to.sink.Taken(), "no builder gets a marked order")
 	require.Empty(t, to.fates(t), "nor is it in the live ledger")
+	require.Contains(t, run(t, "ledger", "verify", "--replays", "--json", "--admin="+to.bus.admin),
+		fmt.Sprintf(`"outcomes":{"delivered":%d,"invalid":%d}`, orders-refused, refused))
 	status, page := get(to.bus.admin + "/metrics")
 	require.Equal(t, http.StatusOK, status)
 	for line := range strings.Lines(page) {
