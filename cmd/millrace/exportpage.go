@@ -91,7 +91,7 @@ func (b busLogs) batches(ctx context.Context, stream string, from, last uint64, 
 func exportPage(from export.Reader, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := queryOf(r)
-		seq, since := q.sequence("from"), q.instant("since")
+		seq, since := q.from(), q.instant("since")
 		l, ok := export.ParseLog(q.text("log"))
 		switch {
 		case !ok:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -50,23 +51,23 @@ func (q *query) instant(name string) (at time.Time) {
 	return at
 }
 
-// sequence is a place in a stream; zero when it is not given.
-func (q *query) sequence(name string) (n uint64) {
-	q.read(name, func(text string) (err error) {
+// from is the sequence to begin with; zero when it is not given.
+func (q *query) from() (n uint64) {
+	q.read("from", func(text string) (err error) {
 		if n, err = strconv.ParseUint(text, 10, 64); err != nil {
-			return fmt.Errorf("%s: not a sequence", name)
+			return errors.New("from: not a sequence")
 		}
 		return nil
 	})
 	return n
 }
 
-// count is a number from 1 to most.
-func (q *query) count(name string, otherwise, most int) int {
+// limit is how much to answer with, from 1 to most.
+func (q *query) limit(otherwise, most int) int {
 	n := otherwise
-	q.read(name, func(text string) (err error) {
+	q.read("limit", func(text string) (err error) {
 		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > most {
-			return fmt.Errorf("%s: not a number from 1 to %d", name, most)
+			return fmt.Errorf("limit: not a number from 1 to %d", most)
 		}
 		return nil
 	})

@@ -20,8 +20,8 @@ func TestQueryReadsWhatAPageIsAsked(t *testing.T) {
 	require.Equal(t, q.now.Add(-10*time.Minute), q.moment("since"))
 	require.True(t, time.Date(2026, 11, 20, 21, 0, 0, 0, time.UTC).Equal(q.moment("until")))
 	require.Equal(t, q.moment("until"), q.instant("until"))
-	require.Equal(t, uint64(7), q.sequence("from"))
-	require.Equal(t, 3, q.count("limit", 20, 1000))
+	require.Equal(t, uint64(7), q.from())
+	require.Equal(t, 3, q.limit(20, 1000))
 	require.Equal(t, "x", q.text("name"))
 	require.NoError(t, q.err)
 }
@@ -30,8 +30,8 @@ func TestQueryHasAValueForWhatIsNotAsked(t *testing.T) {
 	q := ask(t, "limit=")
 	require.Zero(t, q.moment("since"))
 	require.Zero(t, q.instant("since"))
-	require.Zero(t, q.sequence("from"))
-	require.Equal(t, 20, q.count("limit", 20, 1000))
+	require.Zero(t, q.from())
+	require.Equal(t, 5, q.limit(5, 10))
 	require.Empty(t, q.text("name"))
 	require.NoError(t, q.err)
 }
@@ -45,8 +45,8 @@ func TestQueryNamesTheFirstParameterThatItCantRead(t *testing.T) {
 		q := ask(t, parameters)
 		q.moment("since")
 		q.moment("until")
-		q.sequence("from")
-		q.count("limit", 20, 1000)
+		q.from()
+		q.limit(20, 1000)
 		require.ErrorContains(t, q.err, name, parameters)
 	}
 }

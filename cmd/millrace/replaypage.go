@@ -48,7 +48,7 @@ func recordPage(from recordKeeper, log *slog.Logger) http.Handler {
 			return
 		}
 		q := queryOf(r)
-		rng := bus.RecordRange{Since: q.moment("since"), Until: q.moment("until"), From: q.sequence("from")}
+		rng := bus.RecordRange{Since: q.moment("since"), Until: q.moment("until"), From: q.from()}
 		if q.err != nil {
 			http.Error(w, q.err.Error(), http.StatusBadRequest)
 			return

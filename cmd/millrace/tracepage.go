@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -100,9 +99,12 @@ func newTracedEnd(e *index.End) tracedEnd {
 func tracePage(t tracer, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := queryOf(r)
-		limit := q.count("limit", traceLimit, maxTraceLimit)
+		limit := q.limit(traceLimit, maxTraceLimit)
 		name, err := index.ParseQuery(q.text("hash"))
-		if err = cmp.Or(err, q.err); err != nil {
+		if err == nil {
+			err = q.err
+		}
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
