@@ -39,11 +39,43 @@ type set struct {
 }
 
 // assembler makes entries of messages that come in the stream's order. An entry has the sequence of its
-// last message. The recorder sends the parts of a record one after another, so a part that does not follow
-// the one before it belongs to a record whose beginning was not read.
+// last message. The recorder sends the parts of a record one after another, each only if the one before is
+// stored.
 type assembler struct {
-	lost func(Loss)
-	sets []*set // oldest first
+	lost   func(Loss)
+	sets   []*set                 // oldest first
+	missed subjects.EngineMessage // the last record whose beginning was nowhere, without an index
+}
+
+// misses reports whether m is a part of a record whose earlier parts did not come.
+func (a *assembler) misses(m stored) (id subjects.EngineMessage, ok bool) {
+	id, ok = subjects.ParseEngineMessage(m.header.Get(jetstream.MsgIDHeader))
+	whole := id
+	whole.Index = 0
+	return id, ok && id.Index > 1 && whole != a.missed && a.set(whole) == nil
+}
+
+// recall takes m, which came long before, if it is a part of the record of id, before id's own.
+func (a *assembler) recall(id subjects.EngineMessage, m stored) {
+	was, ok := subjects.ParseEngineMessage(m.header.Get(jetstream.MsgIDHeader))
+	if !ok || was.Index >= id.Index {
+		return
+	}
+	index := was.Index
+	was.Index, id.Index = 0, 0
+	if was == id {
+		was.Index = index
+		a.part(was, m)
+	}
+}
+
+func (a *assembler) set(id subjects.EngineMessage) *set {
+	for _, s := range a.sets {
+		if s.id == id {
+			return s
+		}
+	}
+	return nil
 }
 
 // take is the entry that m completes, if it does.
@@ -86,21 +118,24 @@ func (a *assembler) part(id subjects.EngineMessage, m stored) *set {
 	if index == 1 {
 		return a.begin(id, count, m)
 	}
-	for _, s := range a.sets {
-		if s.id == id && s.count == count && len(s.parts) == index-1 {
-			s.add(m)
-			return s
-		}
+	s := a.set(id)
+	switch {
+	case s == nil && id != a.missed:
+		a.missed = id
+		lost := id
+		lost.Try = 0
+		a.lost(Loss{Reason: LossParts, From: m.sequence, To: m.sequence, ID: lost})
+	case s != nil && s.count == count && len(s.parts) == index-1:
+		s.add(m)
+		return s
 	}
-	return nil // a repeat of a part, or the rest of what began before the first message that was read
+	return nil // a repeat of a part, or one behind a part that is missing
 }
 
 // begin starts a set. An earlier try of the same record is superseded by it.
 func (a *assembler) begin(id subjects.EngineMessage, count int, m stored) *set {
-	for _, s := range a.sets {
-		if s.id == id {
-			return nil // a repeat
-		}
+	if a.set(id) != nil {
+		return nil // a repeat
 	}
 	bytes := len(m.body)
 	for _, s := range a.sets {

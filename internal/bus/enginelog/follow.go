@@ -72,9 +72,6 @@ func (t *tail) follow(ctx context.Context) error {
 	if st := s.CachedInfo().State; st.LastSeq+1 < t.rd.next {
 		return otherLife(st, t.rd.next)
 	}
-	if err := t.rd.back(ctx, s); err != nil {
-		return err
-	}
 	c, err := t.open(ctx, js)
 	if err != nil {
 		return fmt.Errorf("follow engine log: %w", err)
@@ -161,7 +158,7 @@ func (t *tail) message(ctx context.Context, m jetstream.Msg) error {
 			return err
 		}
 	default:
-		if err := t.rd.message(m, seq); err != nil {
+		if err := t.rd.message(ctx, m, seq); err != nil {
 			return err
 		}
 	}

@@ -130,7 +130,7 @@ func (j *journal) settle(m mark, sequence uint64) {
 	if m.memory {
 		j.pop()
 		j.handed--
-		j.spool.done.sequence = max(j.spool.done.sequence, sequence)
+		j.spool.stored(sequence)
 		j.spool.save()
 		return
 	}

@@ -153,18 +153,14 @@ func (l *Log) Read(ctx context.Context, from uint64, f func(record.Entry) error)
 type reading struct {
 	l      *Log
 	f      func(record.Entry) error
-	from   uint64 // entries before are not told
 	next   uint64
 	parts  assembler
 	failed bool // the error is f's, final
 }
 
 func (l *Log) reading(from uint64, f func(record.Entry) error) *reading {
-	rd := &reading{l: l, f: f, from: max(from, 1), next: max(from, 1)}
+	rd := &reading{l: l, f: f, next: max(from, 1)}
 	rd.parts.lost = func(loss Loss) {
-		if loss.To < rd.from {
-			return // what it belongs to was told to somebody else
-		}
 		l.r.m.missing[loss.Reason].Inc()
 		l.r.log.LogAttrs(context.Background(), slog.LevelWarn, "engine records are missing", slog.String("target", l.target),
 			slog.String("reason", loss.Reason.String()), slog.Uint64("from", loss.From), slog.Uint64("to", loss.To))
@@ -204,10 +200,9 @@ func (rd *reading) read(ctx context.Context, until uint64) error {
 		return err
 	}
 	rd.arrive(s.CachedInfo().State)
-	if err := rd.back(ctx, s); err != nil {
-		return err
-	}
-	return scan(ctx, js, s, scanRange{from: rd.next, until: until, bodies: withBodies}, rd.message)
+	return scan(ctx, js, s, scanRange{from: rd.next, until: until, bodies: withBodies}, func(m jetstream.Msg, seq uint64) error {
+		return rd.message(ctx, m, seq)
+	})
 }
 
 // arrive skips what the stream has dropped, and says so.
@@ -219,49 +214,42 @@ func (rd *reading) arrive(st jetstream.StreamState) {
 	rd.next = st.FirstSeq
 }
 
-// back goes back to the first part of a record if next is in the middle of it.
-func (rd *reading) back(ctx context.Context, s jetstream.Stream) error {
-	if rd.next != rd.from || rd.next == 1 || len(rd.parts.sets) > 0 {
-		return nil
-	}
-	raw, err := s.GetMsg(ctx, rd.next)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look for parts: %w", err)
-	}
-	index, _, ok := subjects.ParseChunk(raw.Header.Get(subjects.HeaderChunk))
-	if !ok || index == 1 {
-		return nil
-	}
-	before := uint64(index) + backtrack //nolint:gosec // at most MaxChunks
-	rd.next -= min(before, rd.next-1)
-	rd.next = max(rd.next, s.CachedInfo().State.FirstSeq)
-	return nil
-}
-
 // message hands on what m completes.
-func (rd *reading) message(m jetstream.Msg, seq uint64) error {
+func (rd *reading) message(ctx context.Context, m jetstream.Msg, seq uint64) error {
 	meta, err := m.Metadata()
 	if err != nil {
 		return fmt.Errorf("read engine log: %w", err)
 	}
-	if err := rd.take(stored{sequence: seq, at: meta.Timestamp, header: m.Headers(), body: m.Data()}); err != nil {
-		return err
+	at := stored{sequence: seq, at: meta.Timestamp, header: m.Headers(), body: m.Data()}
+	if id, ok := rd.parts.misses(at); ok {
+		if err := rd.recall(ctx, id, seq); err != nil {
+			return err
+		}
+	}
+	if e, ok := rd.parts.take(at); ok {
+		if err := rd.f(e); err != nil {
+			rd.failed = true
+			return err
+		}
 	}
 	rd.next = seq + 1
 	return nil
 }
 
-func (rd *reading) take(m stored) error {
-	e, ok := rd.parts.take(m)
-	if !ok || e.Stream < rd.from {
-		return nil
-	}
-	if err := rd.f(e); err != nil {
-		rd.failed = true
+// recall reads the parts of a record that came before the one at a sequence, where the reading began
+// behind them.
+func (rd *reading) recall(ctx context.Context, id subjects.EngineMessage, seq uint64) error {
+	js, s, err := rd.l.r.stream(ctx)
+	if err != nil {
 		return err
 	}
-	return nil
+	from := seq - min(uint64(id.Index)+backtrack, seq-1) //nolint:gosec // at most MaxChunks
+	return scan(ctx, js, s, scanRange{from: from, until: seq - 1, bodies: withBodies}, func(m jetstream.Msg, seq uint64) error {
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("look for parts: %w", err)
+		}
+		rd.parts.recall(id, stored{sequence: seq, at: meta.Timestamp, header: m.Headers(), body: m.Data()})
+		return nil
+	})
 }

@@ -244,7 +244,7 @@ func (s *spool) following(seg *segment) *segment {
 // settle notes that the record that ends at end, and all before it, are done with; sequence is ENGINE's of
 // the last one stored, zero for one that was lost.
 func (s *spool) settle(end cursor, sequence uint64) {
-	s.done.sequence = max(s.done.sequence, sequence)
+	s.stored(sequence)
 	if !s.done.before(end) {
 		s.save()
 		return // its segment was dropped meanwhile
@@ -254,6 +254,13 @@ func (s *spool) settle(end cursor, sequence uint64) {
 		seg.settled++
 	}
 	s.tidy()
+}
+
+// stored notes where ENGINE has the last record; a stream that was made anew counts from one.
+func (s *spool) stored(sequence uint64) {
+	if sequence > 0 {
+		s.done.sequence = sequence
+	}
 }
 
 // tidy removes what is settled and notes where that ends.
