@@ -52,7 +52,8 @@ soak: ## the same by hand, ten kills of each kind, the long outages, nodes with 
 	@rm -f soak-report.txt; echo "the first ten minutes compare latencies: leave the machine to them"
 	$(SOAK) $(E2E) -run '^TestPriority'
 	$(SOAK) MILLRACE_E2E_TAP=off $(E2E) -run '^TestPriority'
-	$(SOAK) $(E2E) -skip '^TestPriority'
+	$(SOAK) $(E2E) -skip '^Test(Priority|ASoak)'
+	$(SOAK) $(E2E) -run '^TestASoak'
 	$(SOAK) MILLRACE_E2E_TAP=off $(E2E) -run '$(UNTAPPED)'
 
 cross: ## cross-builds without cgo: linux/arm64, darwin/arm64, darwin/amd64

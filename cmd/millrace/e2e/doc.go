@@ -9,6 +9,9 @@
 //   - MILLRACE_E2E_ROUNDS: kills of each kind, default 1.
 //   - MILLRACE_E2E_SOAK: when set, the outages last as long as they do in the promise, and ratios
 //     of latencies are assertions instead of figures in the log.
+//   - MILLRACE_E2E_SOAK_MINUTES: how long the soaks under kills last, each, with a kill a minute; 30 with
+//     MILLRACE_E2E_SOAK, else about half a minute of one.
+//   - MILLRACE_E2E_SOAK_RATE: their orders per second; without it 60 % of what is measured first.
 //   - MILLRACE_E2E_REPORT: file to which each figure is appended.
 //
 // Every test owns its processes, ports and directories, and prints the ends of their logs when it
