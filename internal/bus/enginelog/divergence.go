@@ -55,7 +55,7 @@ func (d *Divergences) Publish(ctx context.Context, secondary, id string, event [
 		if err == nil {
 			return nil
 		}
-		if n+1 >= divergenceTries || !wait(ctx, backoff(n, retryLeast, retryMost)) {
+		if n+1 >= divergenceTries || !wait(ctx, backoff(n, retryMost)) {
 			return fmt.Errorf("divergence of %s: %w", secondary, err)
 		}
 	}
@@ -96,7 +96,7 @@ func (d *Divergences) Read(ctx context.Context, since time.Time, f func(Divergen
 	var ended error
 	last := s.CachedInfo().State.LastSeq
 	next := uint64(1)
-	for n := 0; n < divergenceTries; n++ {
+	for n := range divergenceTries {
 		err = scan(ctx, js, s, scanRange{from: next, until: last, bodies: withBodies}, func(m jetstream.Msg, seq uint64) error {
 			next = seq + 1
 			meta, err := m.Metadata()
@@ -112,7 +112,7 @@ func (d *Divergences) Read(ctx context.Context, since time.Time, f func(Divergen
 		if ended != nil || err == nil {
 			return ended
 		}
-		wait(ctx, backoff(n, retryLeast, retryMost))
+		wait(ctx, backoff(n, retryMost))
 	}
 	return fmt.Errorf("read divergences: %w", err)
 }

@@ -33,7 +33,7 @@ func (l *Log) Follow(ctx context.Context, from uint64, f func(record.Entry) erro
 	if l.target == "" {
 		return fmt.Errorf("follow engine log: %w", ErrName)
 	}
-	t := &tail{rd: l.reading(from, f)}
+	t := &tail{rd: l.reading(ctx, from, f)}
 	for n := 0; ; n++ {
 		before := t.rd.next
 		err := t.follow(ctx)
@@ -50,7 +50,7 @@ func (l *Log) Follow(ctx context.Context, from uint64, f func(record.Entry) erro
 			l.r.log.LogAttrs(ctx, slog.LevelWarn, "engine log can't be followed", slog.String("target", l.target), slog.Any("error", err))
 		}
 		l.r.m.reopened.Inc()
-		wait(ctx, backoff(n, retryLeast, retryMost))
+		wait(ctx, backoff(n, retryMost))
 	}
 }
 

@@ -52,8 +52,8 @@ func appendFrame(b []byte, it *item) []byte {
 	b = append(b, frameVersion, byte(it.kind))
 	b = binary.BigEndian.AppendUint64(b, it.id.Epoch)
 	b = binary.BigEndian.AppendUint64(b, it.id.Sequence)
-	b = binary.BigEndian.AppendUint64(b, uint64(it.taken.UnixMicro())) //nolint:gosec // read back as it was
-	b = append(b, byte(len(method)))
+	b = binary.BigEndian.AppendUint64(b, uint64(it.taken.UnixMicro()))
+	b = append(b, byte(len(method))) //nolint:gosec // at most maxMethod
 	b = append(b, method...)
 	b = append(b, it.body...)
 	payload := b[start+frameHead:]

@@ -145,7 +145,7 @@ func (l *Log) Read(ctx context.Context, from uint64, f func(record.Entry) error)
 	if err != nil {
 		return err
 	}
-	rd := l.reading(from, f)
+	rd := l.reading(ctx, from, f)
 	return rd.through(ctx, s.CachedInfo().State.LastSeq)
 }
 
@@ -158,11 +158,11 @@ type reading struct {
 	failed bool // the error is f's, final
 }
 
-func (l *Log) reading(from uint64, f func(record.Entry) error) *reading {
+func (l *Log) reading(ctx context.Context, from uint64, f func(record.Entry) error) *reading {
 	rd := &reading{l: l, f: f, next: max(from, 1)}
 	rd.parts.lost = func(loss Loss) {
 		l.r.m.missing[loss.Reason].Inc()
-		l.r.log.LogAttrs(context.Background(), slog.LevelWarn, "engine records are missing", slog.String("target", l.target),
+		l.r.log.LogAttrs(ctx, slog.LevelWarn, "engine records are missing", slog.String("target", l.target),
 			slog.String("reason", loss.Reason.String()), slog.Uint64("from", loss.From), slog.Uint64("to", loss.To))
 		l.lost(loss)
 	}
@@ -188,7 +188,7 @@ func (rd *reading) through(ctx context.Context, until uint64) error {
 			return fmt.Errorf("read engine log: %w", err)
 		}
 		rd.l.r.m.reopened.Inc()
-		wait(ctx, backoff(n, retryLeast, retryMost))
+		wait(ctx, backoff(n, retryMost))
 	}
 	return nil
 }

@@ -287,7 +287,7 @@ func (p *publisher) interrupt(ctx context.Context, cause error) {
 
 // resume looks what the stream has, so that publishing can go on; false: not now.
 func (p *publisher) resume(ctx context.Context) bool {
-	if p.tries > 0 && !wait(ctx, backoff(p.tries-1, retryLeast, retryMost)) {
+	if p.tries > 0 && !wait(ctx, backoff(p.tries-1, retryMost)) {
 		return false
 	}
 	p.tries++
@@ -307,9 +307,10 @@ func (p *publisher) calm(ctx context.Context) {
 	}
 }
 
-// backoff is the pause before try n (from zero): least doubled each time up to most, half of it random.
-func backoff(n int, least, most time.Duration) time.Duration {
-	d := min(least<<min(n, 16), most)
+// backoff is the pause before try n (from zero): retryLeast doubled each time up to most, half of it
+// random.
+func backoff(n int, most time.Duration) time.Duration {
+	d := min(retryLeast<<min(n, 16), most)
 	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter
 }
 

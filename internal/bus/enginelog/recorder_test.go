@@ -86,7 +86,7 @@ func TestABusThatComesAndGoesTakesEachRecordOnce(t *testing.T) {
 	}
 	r.settled(t, 2*int(next-1))
 	require.Equal(t, names(1, 1, next-1), told(t, b, 1))
-	require.EqualValues(t, 2*(next-1), state(t, js).Msgs)
+	require.Equal(t, 2*(next-1), state(t, js).Msgs)
 	require.Empty(t, r.lost())
 }
 
@@ -198,6 +198,35 @@ func TestAnInterruptedLargePayloadIsSentOnceMoreAsAWhole(t *testing.T) {
 	require.Equal(t, q.Raw, all[0].Request.Raw)
 	require.Empty(t, r.lost())
 	require.GreaterOrEqual(t, state(t, js).Msgs, uint64(5))
+}
+
+// TestARecordOfWhichPartsAreStoredIsSentOnceMoreAsAWhole is a process killed in the middle of the parts,
+// and started again long after.
+func TestARecordOfWhichPartsAreStoredIsSentOnceMoreAsAWhole(t *testing.T) {
+	s := natstest.Start(t)
+	js := furnish(t, s)
+	b := port(t, s)
+	dir := spoolDir(t)
+	sp, _, err := openSpool(dir, 64<<20)
+	require.NoError(t, err)
+	q, _ := call(1, 1, 4_000_000)
+	_, err = sp.append((&pending{request: q, taken: time.Now()}).item())
+	require.NoError(t, err)
+	sp.close()
+	parts(t, js, q, 1, 1, 2)
+	parts(t, js, q, 2, 1)
+	r := run(t, b, dir)
+	say(r, 2, 1, 2)
+	r.settled(t, 5)
+	all := entries(t, b, 1)
+	require.Len(t, all, 5)
+	require.Equal(t, q.Raw, all[0].Request.Raw)
+	last, err := js.Stream(t.Context(), subjects.StreamEngine)
+	require.NoError(t, err)
+	msg, err := last.GetMsg(t.Context(), 4)
+	require.NoError(t, err)
+	require.Equal(t, "1.1.q.3.1", msg.Header.Get(jetstream.MsgIDHeader))
+	require.Equal(t, []string{"1.1.q"}, read(t, b, 1)[:1], "the parts that were left behind are no loss")
 }
 
 func TestAServerOfSmallMessagesGetsSmallParts(t *testing.T) {

@@ -103,7 +103,7 @@ type scanner struct {
 func (sc *scanner) batch(ctx context.Context, c jetstream.Consumer) (n int, err error) {
 	fctx, cancel := context.WithTimeout(ctx, 2*scanWait) // the library keeps a second of it for itself
 	defer cancel()
-	count := int(min(scanBatch, sc.r.until-sc.next+1)) //nolint:gosec // at most scanBatch
+	count := int(min(scanBatch, sc.r.until-sc.next+1))
 	b, err := c.Fetch(count, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(scanBytes))
 	if err != nil {
 		return 0, fmt.Errorf("read: %w", err)

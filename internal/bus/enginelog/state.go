@@ -85,7 +85,7 @@ func (s *State) put(ctx context.Context, key, value string) error {
 		if err == nil {
 			return nil
 		}
-		pause := backoff(n, retryLeast, retryMost)
+		pause := backoff(n, retryMost)
 		if time.Since(start)+pause > stateBudget || !wait(ctx, pause) {
 			return fmt.Errorf("write %s: %w", key, err)
 		}
@@ -115,7 +115,7 @@ func (s *State) ClaimEpoch(ctx context.Context) (uint64, error) {
 		if n%20 == 0 && ctx.Err() == nil && !errors.Is(err, jetstream.ErrKeyExists) {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "engine epoch can't be claimed yet", slog.Any("error", err))
 		}
-		if !wait(ctx, backoff(n, retryLeast, retryMost)) {
+		if !wait(ctx, backoff(n, retryMost)) {
 			return 0, fmt.Errorf("claim engine epoch: %w: %w", context.Cause(ctx), err)
 		}
 	}
@@ -132,7 +132,7 @@ func (s *State) claim(ctx context.Context) (uint64, error) {
 	if value != "" && err != nil {
 		return 0, fmt.Errorf("epoch %.40q: %w", value, err)
 	}
-	epoch := max(last+1, uint64(max(s.now().Unix(), 1))) //nolint:gosec // positive
+	epoch := max(last+1, uint64(max(s.now().Unix(), 1)))
 	kv, err := s.bucket(ctx)
 	if err != nil {
 		return 0, err
@@ -230,7 +230,7 @@ func (s *State) watch(ctx context.Context, key string, f func(string)) error {
 		if err != nil && ctx.Err() == nil && n%20 == 0 {
 			s.log.LogAttrs(ctx, slog.LevelInfo, "watch of engine state is made again", slog.String("key", key), slog.Any("error", err))
 		}
-		wait(ctx, backoff(n, retryLeast, watchMost))
+		wait(ctx, backoff(n, watchMost))
 	}
 	return ctx.Err()
 }
