@@ -158,7 +158,7 @@ func node() Role {
 
 // reader reads what is recorded. Consumers need inboxes; those of the nats CLI begin with _INBOX.
 func reader() Role {
-	r := Role{Name: Reader, Purpose: "reads RECORD, ENGINE and the ledgers", Publish: observe(), Subscribe: []string{"_INBOX.>", "_INBOX_control.>", "_INBOX_scan.>"}}
+	r := Role{Name: Reader, Purpose: "reads RECORD, ENGINE and the ledgers", Publish: observe(), Subscribe: []string{"_INBOX.>", "_INBOX_control.>", "_INBOX_scan.>", "_INBOX_replayer.>"}}
 	for _, s := range []string{
 		subjects.StreamRecord, subjects.StreamDone, subjects.StreamRejected, subjects.StreamReplayDone,
 		subjects.StreamEngine, subjects.StreamDivergence,
