@@ -32,6 +32,7 @@ func clusterBus(t *testing.T, c *natstest.Cluster) *Bus {
 }
 
 func TestOrdersAndRecordsOutliveTheLeadersOfTheirStreams(t *testing.T) {
+	t.Parallel()
 	c := natstest.StartCluster(t)
 	b := clusterBus(t, c)
 	js := c.JetStream(t)
@@ -90,6 +91,7 @@ func TestOrdersAndRecordsOutliveTheLeadersOfTheirStreams(t *testing.T) {
 
 // Rule 12: what a new owner reads of the ledger is complete, whichever copy of the stream it reads.
 func TestRule12TailWaitsForACopyOfTheLedgerThatIsBehind(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	l := b.Done("builder")
 	since := time.Now().Add(-time.Minute)
@@ -110,6 +112,7 @@ func TestRule12TailWaitsForACopyOfTheLedgerThatIsBehind(t *testing.T) {
 }
 
 func TestOnlyAnUpToDateCopySaysThatAnOrderIsGone(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	b.topo.Replicas = 3

@@ -55,6 +55,7 @@ func publishAll(tb testing.TB, b *Bus, n int, p order.Priority) {
 }
 
 func TestConsumedOrdersAreAckedAfterTheirFinish(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	y := newTally()
@@ -88,6 +89,7 @@ func TestConsumedOrdersAreAckedAfterTheirFinish(t *testing.T) {
 }
 
 func TestRule08UnknownErrorIsDeliveredAgainAndRefusalIsNot(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	var tries, refused atomic.Int32
@@ -118,6 +120,7 @@ func TestRule08UnknownErrorIsDeliveredAgainAndRefusalIsNot(t *testing.T) {
 }
 
 func TestUrgentOrderRunsBetweenTheStepsOfAnotherInTheSameSlot(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	var mu sync.Mutex
 	var events []string
@@ -150,6 +153,7 @@ func TestUrgentOrderRunsBetweenTheStepsOfAnotherInTheSameSlot(t *testing.T) {
 }
 
 func TestOrdersOfADeadWorkerGoToAnotherOne(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	publishAll(t, b, 3, order.PriorityHigh)
@@ -167,6 +171,7 @@ func TestOrdersOfADeadWorkerGoToAnotherOne(t *testing.T) {
 }
 
 func TestOrderThatTakesLongIsNotHandedOutTwice(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	var runs atomic.Int32
@@ -186,6 +191,7 @@ func TestOrderThatTakesLongIsNotHandedOutTwice(t *testing.T) {
 }
 
 func TestShutdownFinishesWhatWasBegunAndHandsBackTheRest(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	publishAll(t, b, 200, order.PriorityHigh)
@@ -211,6 +217,7 @@ func TestShutdownFinishesWhatWasBegunAndHandsBackTheRest(t *testing.T) {
 }
 
 func TestNothingIsLostWhenTheServerRestartsUnderPublishAndConsume(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	y := newTally()
@@ -250,6 +257,7 @@ func TestNothingIsLostWhenTheServerRestartsUnderPublishAndConsume(t *testing.T) 
 }
 
 func TestDeletedConsumerIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	y := newTally()
@@ -266,6 +274,7 @@ func TestDeletedConsumerIsMadeAgain(t *testing.T) {
 }
 
 func TestVoidAndUndecodableMessagesAreTakenOffTheStream(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	void, err := subjects.Void("IN_HIGH")
@@ -286,6 +295,7 @@ func TestVoidAndUndecodableMessagesAreTakenOffTheStream(t *testing.T) {
 }
 
 func TestWhatAProcessHoldsOfAClassIsBounded(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	publishAll(t, b, 200, order.PriorityLow)
@@ -304,6 +314,7 @@ func TestWhatAProcessHoldsOfAClassIsBounded(t *testing.T) {
 }
 
 func TestSilentConsumerIsSuspectedOnTheSecondLook(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	publishAll(t, b, 1, order.PriorityHigh) // waits, and nobody is given it
@@ -328,7 +339,7 @@ func TestSilentConsumerIsSuspectedOnTheSecondLook(t *testing.T) {
 
 // Seen is false only for what nobody can have handed out before.
 func TestRule12WhatIsOlderThanTheConnectionMayHaveBeenSeen(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	publishAll(t, b, 1, order.PriorityHigh)

@@ -49,6 +49,7 @@ func aged(p order.Priority, age time.Duration) *order.Order {
 }
 
 func TestRule09OneOfStoringAndClaimingWins(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	e, other := testEnds(b), testEnds(b)
 	stored, ended := testOrder(order.PriorityHigh), testOrder(order.PriorityHigh)
@@ -70,6 +71,7 @@ func TestRule09OneOfStoringAndClaimingWins(t *testing.T) {
 }
 
 func TestRule09ManyWorkersAgreeOnOneEnd(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	e := testEnds(b)
@@ -103,6 +105,7 @@ func TestRule09ManyWorkersAgreeOnOneEnd(t *testing.T) {
 }
 
 func TestAClaimIsNobodysOrder(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "f")
@@ -136,6 +139,7 @@ func forgetIDs(t *testing.T, s *natstest.Server, stream string) {
 // What is purged from OK was settled by every target: the ledger knows it, when the table of message
 // ids has forgotten it.
 func TestRule09WhatWasPurgedFromOKHasEnded(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	o, lost := aged(order.PriorityMedium, 40*time.Second), aged(order.PriorityMedium, 40*time.Second)
@@ -161,6 +165,7 @@ func TestRule09WhatWasPurgedFromOKHasEnded(t *testing.T) {
 
 // A claim that was purged may not have been recorded: then it is, now.
 func TestRule09AClaimThatWasPurgedUnrecordedIsRecorded(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	e := testEnds(b)
@@ -180,6 +185,7 @@ func TestRule09AClaimThatWasPurgedUnrecordedIsRecorded(t *testing.T) {
 }
 
 func TestRule09WhatIsOlderThanTheWindowIsLookedForEverywhere(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	const age = 5 * time.Minute
@@ -206,6 +212,7 @@ func TestRule09WhatIsOlderThanTheWindowIsLookedForEverywhere(t *testing.T) {
 }
 
 func TestAClaimThatCantBeMadeSaysNothing(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	e := testEnds(b)

@@ -32,6 +32,7 @@ func receive(tb testing.TB, f *Feed, p order.Priority) (y *tally, stop func()) {
 }
 
 func TestFeedHandsOutInOrderAndAcksBySequence(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -48,6 +49,7 @@ func TestFeedHandsOutInOrderAndAcksBySequence(t *testing.T) {
 }
 
 func TestFeedReadsABodyAgain(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	f := b.Feed("builder", "print")
 	o := testOrder(order.PriorityLow)
@@ -63,6 +65,7 @@ func TestFeedReadsABodyAgain(t *testing.T) {
 }
 
 func TestRule12NewOwnerGetsWhatTheOldOneDidNotAck(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	old := a.Feed("builder", "print")
@@ -86,6 +89,7 @@ func TestRule12NewOwnerGetsWhatTheOldOneDidNotAck(t *testing.T) {
 }
 
 func TestRule17NewTargetStartsAtWhatMayStillBeDelivered(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	publishOK(t, b, 3, order.PriorityHigh)
@@ -101,6 +105,7 @@ func TestRule17NewTargetStartsAtWhatMayStillBeDelivered(t *testing.T) {
 }
 
 func TestRule17OneNameHasOneURL(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	require.NoError(t, b.Feed("builder", "print").Open(t.Context()))
@@ -113,6 +118,7 @@ func TestRule17OneNameHasOneURL(t *testing.T) {
 }
 
 func TestWhatIsLostBetweenServerAndClientIsReadAgainAtOnce(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -136,6 +142,7 @@ func TestWhatIsLostBetweenServerAndClientIsReadAgainAtOnce(t *testing.T) {
 }
 
 func TestFeedSurvivesRestartsOfTheServer(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	f := b.Feed("builder", "print")
@@ -158,6 +165,7 @@ func TestFeedSurvivesRestartsOfTheServer(t *testing.T) {
 }
 
 func TestRepairJumpsOverWhatWasDeleted(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -172,6 +180,7 @@ func TestRepairJumpsOverWhatWasDeleted(t *testing.T) {
 }
 
 func TestFeedTakesVoidsAndUndecodablesOffTheStream(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -191,6 +200,7 @@ func TestFeedTakesVoidsAndUndecodablesOffTheStream(t *testing.T) {
 }
 
 func TestDeletedTargetConsumerIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -209,6 +219,7 @@ func TestDeletedTargetConsumerIsMadeAgain(t *testing.T) {
 }
 
 func TestRemovedFeedEndsReceivingAndMakesNoConsumer(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -235,6 +246,7 @@ func TestRemovedFeedEndsReceivingAndMakesNoConsumer(t *testing.T) {
 }
 
 func TestReceiverOfAClosedConnectionWaitsForItsEndInSilence(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	f := b.Feed("builder", "print")
 	require.NoError(t, f.Open(t.Context()))

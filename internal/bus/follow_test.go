@@ -28,6 +28,7 @@ func followed(t *testing.T, f *Follower, after order.Place) ([]order.Logged, ord
 }
 
 func TestFollowerReadsEachMessageOnceFromWhereItsUserIs(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	const n = 2*followOrders + 7
 	var sent []*order.Order
@@ -65,6 +66,7 @@ func TestFollowerReadsEachMessageOnceFromWhereItsUserIs(t *testing.T) {
 }
 
 func TestFollowerStartsOverInAnotherLifeOfItsLog(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	_, err := b.PublishOK(t.Context(), testOrder(order.PriorityHigh))
 	require.NoError(t, err)
@@ -76,6 +78,7 @@ func TestFollowerStartsOverInAnotherLifeOfItsLog(t *testing.T) {
 }
 
 func TestFollowerGoesOnBehindWhatWasPurged(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	for range 5 {
@@ -91,6 +94,7 @@ func TestFollowerGoesOnBehindWhatWasPurged(t *testing.T) {
 }
 
 func TestFollowerReadsRecordsWithTheirTargets(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	l := b.Done("builder-1")
 	tail(t, l, time.Now())
@@ -113,6 +117,7 @@ func TestFollowerReadsRecordsWithTheirTargets(t *testing.T) {
 }
 
 func TestFollowerSurvivesItsConsumerAndItsServer(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	publish := func() {
@@ -144,6 +149,7 @@ func TestFollowerSurvivesItsConsumerAndItsServer(t *testing.T) {
 }
 
 func TestFollowerKeepsItsPlaceWhenItsUserFails(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	for range 3 {
 		_, err := b.PublishOK(t.Context(), testOrder(order.PriorityHigh))
@@ -169,6 +175,7 @@ func TestFollowerKeepsItsPlaceWhenItsUserFails(t *testing.T) {
 }
 
 func TestFollowersHoldNoPurgeBack(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	_, err := b.PublishOK(t.Context(), testOrder(order.PriorityHigh))

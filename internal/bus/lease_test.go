@@ -15,6 +15,7 @@ import (
 )
 
 func TestRule11LeaseHasOneHolderAndGoesOnWhenReleased(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	var holders, most, turns atomic.Int32
@@ -43,7 +44,7 @@ func TestRule11LeaseHasOneHolderAndGoesOnWhenReleased(t *testing.T) {
 }
 
 func TestRule11DeadOwnersLeaseIsTakenAfterItRanOut(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	dead := &lease{bus: a, name: "x", holding: "gone"}
@@ -57,6 +58,7 @@ func TestRule11DeadOwnersLeaseIsTakenAfterItRanOut(t *testing.T) {
 }
 
 func TestRule11HolderThatIsOvertakenStops(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	err := b.Hold(t.Context(), "x", func(ctx context.Context, valid func() bool) error {
@@ -72,7 +74,7 @@ func TestRule11HolderThatIsOvertakenStops(t *testing.T) {
 }
 
 func TestRule11LeaseEndsByItselfWhenTheBusIsAway(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	err := b.Hold(t.Context(), "x", func(ctx context.Context, valid func() bool) error {
@@ -88,7 +90,7 @@ func TestRule11LeaseEndsByItselfWhenTheBusIsAway(t *testing.T) {
 }
 
 func TestLeaseIsRenewedForAsLongAsItIsHeld(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	require.NoError(t, b.Hold(t.Context(), "x", func(ctx context.Context, valid func() bool) error {
 		end := time.Now().Add(leaseTTL + leaseRenew)
@@ -102,6 +104,7 @@ func TestLeaseIsRenewedForAsLongAsItIsHeld(t *testing.T) {
 }
 
 func TestRenewalWhoseAnswerWasLostIsRecognised(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	l := &lease{bus: b, name: "x", holding: "h"}
 	require.NoError(t, l.acquire(t.Context()))
@@ -116,6 +119,7 @@ func TestRenewalWhoseAnswerWasLostIsRecognised(t *testing.T) {
 }
 
 func TestWaitForALeaseEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	require.NoError(t, b.Hold(t.Context(), "x", func(ctx context.Context, _ func() bool) error {
 		waiting, cancel := context.WithTimeout(ctx, 50*time.Millisecond)

@@ -22,6 +22,7 @@ func tail(tb testing.TB, l *DoneLog, since time.Time) []string {
 }
 
 func TestLedgerReadsBackWhatWasAppended(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	l := b.Done("builder")
@@ -43,6 +44,7 @@ func TestLedgerReadsBackWhatWasAppended(t *testing.T) {
 }
 
 func TestRule11LoserOfTheLedgerStops(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s).Done("x"), testBus(t, s).Done("x")
 	tail(t, a, time.Now())
@@ -56,6 +58,7 @@ func TestRule11LoserOfTheLedgerStops(t *testing.T) {
 }
 
 func TestRule11OwnRetryAfterALostAckIsRecognised(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	l := b.Done("x")
@@ -70,6 +73,7 @@ func TestRule11OwnRetryAfterALostAckIsRecognised(t *testing.T) {
 }
 
 func TestLedgerGoesOnWhenItsLastBatchIsGone(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	l := b.Done("x")
@@ -82,6 +86,7 @@ func TestLedgerGoesOnWhenItsLastBatchIsGone(t *testing.T) {
 }
 
 func TestRule13AppendHoldsOnOverARestart(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	l := b.Done("x")
@@ -101,6 +106,7 @@ func TestRule13AppendHoldsOnOverARestart(t *testing.T) {
 }
 
 func TestLedgerReportsBothStreams(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	l := b.Done("x")
 	tail(t, l, time.Now())

@@ -42,6 +42,7 @@ func manyAccepts(n int, received time.Time) []order.AcceptID {
 }
 
 func TestPastReadsOnFromWhereItStopped(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	now := time.Now()
@@ -60,6 +61,7 @@ func TestPastReadsOnFromWhereItStopped(t *testing.T) {
 }
 
 func TestPastStartsAtTheQuestionsTime(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	now := time.Now()
@@ -72,6 +74,7 @@ func TestPastStartsAtTheQuestionsTime(t *testing.T) {
 }
 
 func TestPastBeyondItsBoundIsReadForOneQuestion(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	p.limit = 10
@@ -88,6 +91,7 @@ func TestPastBeyondItsBoundIsReadForOneQuestion(t *testing.T) {
 }
 
 func TestPastEndsAtATime(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	a := manyAccepts(2, time.Now())
@@ -108,6 +112,7 @@ func TestPastEndsAtATime(t *testing.T) {
 }
 
 func TestPastIsNotMisledByAStreamThatIsEmptyOrNew(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	p := testEnds(b).rejected
@@ -130,6 +135,7 @@ func TestPastIsNotMisledByAStreamThatIsEmptyOrNew(t *testing.T) {
 }
 
 func TestPastPassesOverWhatItCantRead(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	l, err := b.links.link(lane{use: useScan})
@@ -142,6 +148,7 @@ func TestPastPassesOverWhatItCantRead(t *testing.T) {
 }
 
 func TestQuestionsShareAPass(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	p := testEnds(b).rejected
 	a := manyAccepts(200, time.Now())

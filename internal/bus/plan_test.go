@@ -21,6 +21,7 @@ import (
 )
 
 func TestPlanIsEmptyAfterApplyAndNamesWhatDiffers(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	changes, err := b.Plan(t.Context())
@@ -54,6 +55,7 @@ func TestPlanIsEmptyAfterApplyAndNamesWhatDiffers(t *testing.T) {
 }
 
 func TestApplyRefusesWhatCantBeChangedAndTouchesNothing(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	require.NoError(t, js.DeleteStream(t.Context(), "OK_LOW"))
@@ -71,6 +73,7 @@ func TestApplyRefusesWhatCantBeChangedAndTouchesNothing(t *testing.T) {
 }
 
 func TestApplyRefusesANewerSchema(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	st, err := js.Stream(t.Context(), "IN_HIGH")
@@ -84,6 +87,7 @@ func TestApplyRefusesANewerSchema(t *testing.T) {
 }
 
 func TestApplyLeavesAPausedRecordingPaused(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	st, err := js.Stream(t.Context(), subjects.StreamRecord)
@@ -121,6 +125,7 @@ func dialEmbedded(t *testing.T, dir string) *Bus {
 }
 
 func TestEmbeddedBusIsReadyAfterDialAndKeepsWhatItStored(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b := dialEmbedded(t, dir)
 	stop := background(t, b.Run)
@@ -144,6 +149,7 @@ func TestEmbeddedBusIsReadyAfterDialAndKeepsWhatItStored(t *testing.T) {
 }
 
 func TestLeasesOfADeadNodeDoNotHoldUpTheNext(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b := dialEmbedded(t, dir)
 	dead := &lease{bus: b, name: "target-x", holding: "gone"}
@@ -158,6 +164,7 @@ func TestLeasesOfADeadNodeDoNotHoldUpTheNext(t *testing.T) {
 }
 
 func TestDoorStateReachesEveryProcess(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	background(t, func(ctx context.Context) error { return b.watchDoor(ctx) })
@@ -183,6 +190,7 @@ func TestDoorStateReachesEveryProcess(t *testing.T) {
 }
 
 func TestRemoteBusSaysWhatItLacks(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t, natstest.Listen())
 	cfg := Config{
 		URL: s.ClientURL(), Creds: filepath.Join(authDir(s), embedded.AdminSeed), Sync: SyncInterval, Replicas: 1,
@@ -230,6 +238,7 @@ func authDir(s *natstest.Server) string {
 }
 
 func TestDialWaitsForABusThatComesUpLater(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	b := newBus(t.Context(), Config{URL: "nats://127.0.0.1:1"}, testTopology(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -263,6 +272,7 @@ func TestDialWaitsForABusThatComesUpLater(t *testing.T) {
 }
 
 func TestRule07SequencesAreBurntAfterTheMachineDied(t *testing.T) {
+	t.Parallel()
 	// What Burn does is tested where it lives; here: that a clean start does not burn.
 	b := dialEmbedded(t, t.TempDir())
 	background(t, b.Run)

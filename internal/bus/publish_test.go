@@ -18,6 +18,7 @@ import (
 )
 
 func TestPublishStoresTheOrderWithItsHeaders(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	o := testOrder(order.PriorityMedium)
@@ -36,6 +37,7 @@ func TestPublishStoresTheOrderWithItsHeaders(t *testing.T) {
 }
 
 func TestRepeatWithinTheWindowIsNotStoredAgain(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	o := testOrder(order.PriorityHigh)
 	first, err := b.Publish(t.Context(), o)
@@ -47,6 +49,7 @@ func TestRepeatWithinTheWindowIsNotStoredAgain(t *testing.T) {
 }
 
 func TestRule04PublishThatIsNotAnsweredIsUnavailableAndNeverStoredLater(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	o := testOrder(order.PriorityHigh)
@@ -62,6 +65,7 @@ func TestRule04PublishThatIsNotAnsweredIsUnavailableAndNeverStoredLater(t *testi
 }
 
 func TestRule04PublishIsRetriedWithTheSameIDOverARestart(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	var mu sync.Mutex
@@ -96,6 +100,7 @@ func TestRule04PublishIsRetriedWithTheSameIDOverARestart(t *testing.T) {
 }
 
 func TestFullStreamIsErrFullAndPublishOKHoldsOn(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, func(o *subjects.Options) { o.InMaxBytes, o.OKMaxBytes = 64<<10, 64<<10 })
 	js := s.JetStream(t)
@@ -131,6 +136,7 @@ func TestFullStreamIsErrFullAndPublishOKHoldsOn(t *testing.T) {
 }
 
 func TestRule10PeersCopyDoesNotPreEmptTheLocalOne(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	local := testOrder(order.PriorityHigh)
 	peer := *local
@@ -146,6 +152,7 @@ func TestRule10PeersCopyDoesNotPreEmptTheLocalOne(t *testing.T) {
 }
 
 func TestOrderThatIsTooLargeIsNeitherFullNorUnavailable(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	o := testOrder(order.PriorityLow)
 	o.Body = make([]byte, 2<<20)
@@ -156,6 +163,7 @@ func TestOrderThatIsTooLargeIsNeitherFullNorUnavailable(t *testing.T) {
 }
 
 func TestRecordRejectedIsStoredOncePerAcceptance(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	o := &order.Order{Priority: order.PriorityLow, Accept: order.NewAcceptID(time.Now())}

@@ -57,6 +57,7 @@ func read(tb testing.TB, b *Bus, r RecordRange) []order.Delivery {
 }
 
 func TestRecordHasEachOrderAsItWasSent(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	want := recorded(t, b, time.Now(), 50)
 	got := read(t, b, RecordRange{})
@@ -77,6 +78,7 @@ func TestRecordHasEachOrderAsItWasSent(t *testing.T) {
 }
 
 func TestRecordRangeIsByTimeOfReceiptAndBySequence(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	first := time.Now().Add(-time.Hour)
 	recorded(t, b, first, 20)
@@ -105,6 +107,7 @@ func sequences(ds []order.Delivery) []uint64 {
 }
 
 func TestRecordEndsWithWhatWasThereWhenItBegan(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	recorded(t, b, time.Now(), 5)
 	n := 0
@@ -118,6 +121,7 @@ func TestRecordEndsWithWhatWasThereWhenItBegan(t *testing.T) {
 }
 
 func TestRecordGoesOnOverARestartWithoutGapsOrRepeats(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	recorded(t, b, time.Now(), 300)
@@ -133,6 +137,7 @@ func TestRecordGoesOnOverARestartWithoutGapsOrRepeats(t *testing.T) {
 }
 
 func TestRecordStopsAtTheReadersErrorAndAtTheEndOfItsContext(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	recorded(t, b, time.Now(), 5)
 	enough := errors.New("enough")
@@ -145,6 +150,7 @@ func TestRecordStopsAtTheReadersErrorAndAtTheEndOfItsContext(t *testing.T) {
 }
 
 func TestRecordLeavesOutWhatIsNoOrder(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	js := s.JetStream(t)
@@ -163,6 +169,7 @@ func TestRecordLeavesOutWhatIsNoOrder(t *testing.T) {
 }
 
 func TestRecordThatIsNotKeptIsAnError(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t), func(o *subjects.Options) { o.RecordMaxBytes = 0 })
 	require.ErrorIs(t, b.Record(t.Context(), RecordRange{}, func(order.Delivery) error { return nil }), ErrNoRecord)
 	_, err := b.RecordSpan(t.Context())
@@ -170,6 +177,7 @@ func TestRecordThatIsNotKeptIsAnError(t *testing.T) {
 }
 
 func TestAStoppedNodesRecordIsReadWithoutChangingItsStreams(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := natstest.Start(t, natstest.StoreDir(dir))
 	b := testBus(t, s)
@@ -201,6 +209,7 @@ func config(tb testing.TB, js jetstream.JetStream, stream string) jetstream.Stre
 }
 
 func TestRule19RecordKeepsEveryClassAndDropsTheOldest(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	testBus(t, s)
 	cfg := config(t, s.JetStream(t), subjects.StreamRecord)
@@ -221,6 +230,7 @@ func TestRule19RecordKeepsEveryClassAndDropsTheOldest(t *testing.T) {
 // A duplicate window on RECORD would drop the second class's copy of an order that was sent in two
 // classes, and the second acceptance after the door's window.
 func TestRule19RecordHasBothCopiesOfOneID(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	o := testOrder(order.PriorityHigh)
@@ -240,6 +250,7 @@ func TestRule19RecordHasBothCopiesOfOneID(t *testing.T) {
 }
 
 func TestRule19AFullRecordDropsItsOldestAndTakesOn(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 20
 	b := testBus(t, natstest.Start(t), func(o *subjects.Options) { o.RecordMaxBytes = limit })
 	var last order.ID
@@ -266,6 +277,7 @@ func TestRule19AFullRecordDropsItsOldestAndTakesOn(t *testing.T) {
 // What the record has not copied yet is not purged from IN, however long ago it was processed
 // (CORRECTNESS 1): see also upkeep's tests of Purge, which cover the cursor itself.
 func TestRule01WhatIsPurgedFromINIsInTheRecord(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, func(o *subjects.Options) { o.MaxAge = time.Second })
 	want := recorded(t, b, time.Now(), 20)
@@ -319,6 +331,7 @@ var errEnough = errors.New("enough")
 
 // Nobody acknowledges what is read, so what a pull brought too late for its reader would be gone.
 func TestRecordReadsAgainWhatDidNotArrive(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	want := recorded(t, b, time.Now(), 20)
 	rd := recordReader{bus: b, f: func(order.Delivery) error { return nil }}
@@ -339,6 +352,7 @@ func TestRecordReadsAgainWhatDidNotArrive(t *testing.T) {
 }
 
 func TestRecordWaitsForACopyThatIsBehind(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	recorded(t, b, time.Now(), 5)
 	_, s, err := b.record(t.Context())

@@ -35,6 +35,7 @@ func streamSize(tb testing.TB, s *natstest.Server, name string) uint64 {
 }
 
 func TestRule20AMarkedOrderIsSeenByNoLiveConsumer(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, withReplays)
 	o := testOrder(order.PriorityHigh)
@@ -82,12 +83,14 @@ func TestRule20AMarkedOrderIsSeenByNoLiveConsumer(t *testing.T) {
 }
 
 func TestWithoutReplaysThereIsNoLedgerOfThem(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	err := b.ReplayLedger(t.Context(), time.Now(), func(string, []byte, time.Time) error { return nil })
 	require.ErrorIs(t, err, ErrNoLog)
 }
 
 func TestRule20ARefusedReplayRefusesNoLiveOrder(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t), withReplays)
 	id := order.ID{1, 2}
 	reason := order.Refuse(order.CodeGasLimit, "intrinsic gas too low")
@@ -117,6 +120,7 @@ func TestRule20ARefusedReplayRefusesNoLiveOrder(t *testing.T) {
 }
 
 func TestMarkedOrdersComeBackUntilTheyAreSettled(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, withReplays)
 	var mu sync.Mutex
@@ -151,6 +155,7 @@ func TestMarkedOrdersComeBackUntilTheyAreSettled(t *testing.T) {
 }
 
 func TestReplaysGoOnAfterARestart(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, withReplays)
 	got := make(chan order.ID, 100)
@@ -164,6 +169,7 @@ func TestReplaysGoOnAfterARestart(t *testing.T) {
 }
 
 func TestWhatIsNoOrderEndsTheReplaysOfNoOther(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s, withReplays)
 	_, err := s.JetStream(t).Publish(t.Context(), subjects.ReplayIn(order.PriorityHigh, 0), []byte("x"))

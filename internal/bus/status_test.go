@@ -44,6 +44,7 @@ func heard(t *testing.T, door *Bus) {
 }
 
 func TestStatusIsAnsweredByOneOfThoseWhoKnow(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	door, signer := testBus(t, s), common.Address{1}
 	_, err := door.AskStatus(t.Context(), signer, common.Hash{})
@@ -69,6 +70,7 @@ func TestStatusIsAnsweredByOneOfThoseWhoKnow(t *testing.T) {
 }
 
 func TestStatusIsNotWaitedForLongerThanItsTime(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	door, egress := testBus(t, s), testBus(t, s)
 	var working, most atomic.Int64
@@ -104,6 +106,7 @@ func TestStatusIsNotWaitedForLongerThanItsTime(t *testing.T) {
 }
 
 func TestQuestionOfWhoGaveUpIsNotWorkedOn(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	door, egress := testBus(t, s), testBus(t, s)
 	asked := knowing(t, egress, common.Address{1})

@@ -64,10 +64,7 @@ func TestTapKeepsWhatHoldsWithoutIt(t *testing.T) {
 		"publish over a restart": TestRule04PublishIsRetriedWithTheSameIDOverARestart,
 		"full stream":            TestFullStreamIsErrFullAndPublishOKHoldsOn,
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel() // most of them wait
-			f(t)
-		})
+		t.Run(name, f) // side by side, as each of them says
 	}
 }
 
@@ -97,6 +94,7 @@ func (y *tally) of(a order.AcceptID) int {
 }
 
 func TestTapRule21NothingHasAnEffectBeforeTheOrderIsStored(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	begun, ended := newTally(), newTally()
@@ -123,6 +121,7 @@ func TestTapRule21NothingHasAnEffectBeforeTheOrderIsStored(t *testing.T) {
 
 // The acknowledgement may be lost, or come second: the consumer knows as well.
 func TestTapRule21TheCopyTellsThatAnOrderIsStored(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	begun, ended := newTally(), newTally()
@@ -143,6 +142,7 @@ func TestTapRule21TheCopyTellsThatAnOrderIsStored(t *testing.T) {
 }
 
 func TestTapDropsARepeatOfWhatIsStored(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	begun, ended := newTally(), newTally()
@@ -163,8 +163,10 @@ func TestTapDropsARepeatOfWhatIsStored(t *testing.T) {
 
 // Whether the copy came before the order failed or comes after, it is the first delivery.
 func TestTapRule08WhatFailedComesBackAsDeliveredBefore(t *testing.T) {
+	t.Parallel()
 	for name, copied := range map[string]bool{"before its copy": false, "after its copy": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := natstest.Start(t)
 			b, js := testBus(t, s), s.JetStream(t)
 			begun := newTally()
@@ -190,6 +192,7 @@ func TestTapRule08WhatFailedComesBackAsDeliveredBefore(t *testing.T) {
 }
 
 func TestTapBringsWhatAnotherProcessStored(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	door := processBus(t, s, TapOff)
@@ -222,6 +225,7 @@ func fetched(b *Bus) (n float64) {
 // The consumer is the tapping process's alone: a worker elsewhere takes nothing, whether it came
 // before or after.
 func TestTapRule21WorkersElsewhereStandBack(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	before := processBus(t, s, TapOff)
 	y := newTally()
@@ -245,6 +249,7 @@ func TestTapRule21WorkersElsewhereStandBack(t *testing.T) {
 }
 
 func TestTapIsSwitchedOnAndOffOverABacklog(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := s.JetStream(t)
 	ended, sent := newTally(), 0
@@ -273,6 +278,7 @@ func TestTapIsSwitchedOnAndOffOverABacklog(t *testing.T) {
 }
 
 func TestTapLeavesAClassAloneThatTheStoreRefuses(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t), func(o *subjects.Options) { o.InMaxBytes = 64 << 10 })
 	begun, ended := newTally(), newTally()
 	consumeTapped(t, b, begun, ended.finish)
@@ -306,6 +312,7 @@ func TestTapHandsOutWhatTheStoreWould(t *testing.T) {
 }
 
 func TestTapEndsWithNothingLeftToAcknowledge(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	ended := newTally()

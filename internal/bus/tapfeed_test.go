@@ -27,6 +27,7 @@ func receiving(tb testing.TB, b *Bus, f *Feed, p order.Priority, h func(order.De
 }
 
 func TestTapFeedsEachOrderOnceAndAcksItsCopy(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -54,6 +55,7 @@ func TestTapFeedsEachOrderOnceAndAcksItsCopy(t *testing.T) {
 }
 
 func TestTapLeavesToTheConsumerWhatAFullLoopDoesNotTake(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")
@@ -75,6 +77,7 @@ func TestTapLeavesToTheConsumerWhatAFullLoopDoesNotTake(t *testing.T) {
 }
 
 func TestTapFeedIsHandedBetweenModesWithoutLoss(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := s.JetStream(t)
 	y, sent := newTally(), 0
@@ -145,6 +148,7 @@ func TestTapMatchesCopiesBySequenceAndAcceptance(t *testing.T) {
 // What was handed out early and comes again is no news to the loop, but is handed to it: only the loop
 // knows whether it has ended.
 func TestTapHandsOutWhatComesAgain(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	f := b.Feed("builder", "print")

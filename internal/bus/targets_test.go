@@ -12,6 +12,7 @@ import (
 )
 
 func TestRule17TargetsListsWhatIsInTheStoreServedOrNot(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	none, err := b.Targets(t.Context())
@@ -57,6 +58,7 @@ func TestRule17TargetsListsWhatIsInTheStoreServedOrNot(t *testing.T) {
 }
 
 func TestTargetsOfAStoreWithoutStreams(t *testing.T) {
+	t.Parallel()
 	b := testBus(t, natstest.Start(t))
 	for _, p := range order.Priorities {
 		l, err := b.links.link(lane{use: useControl})

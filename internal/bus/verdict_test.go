@@ -17,6 +17,7 @@ import (
 )
 
 func TestVerdictsReachTheirIngressAlsoAfterARestart(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	door, worker := testBus(t, s), testBus(t, s)
 	var mu sync.Mutex
@@ -47,6 +48,7 @@ func TestVerdictsReachTheirIngressAlsoAfterARestart(t *testing.T) {
 }
 
 func TestSignerBatchesReachOtherProcessesAndNotOneself(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	heard := make(chan string, 1000)
@@ -83,6 +85,7 @@ func FuzzDecodeVerdict(f *testing.F) {
 }
 
 func TestRefusalIsReadableFromEveryProcess(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	id := order.ID{7}
@@ -97,6 +100,7 @@ func TestRefusalIsReadableFromEveryProcess(t *testing.T) {
 }
 
 func TestRule05RefusalIsAwaited(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b := testBus(t, s), testBus(t, s)
 	want := order.Refuse(order.CodeChainID, "wrong chain")
@@ -151,7 +155,7 @@ func TestRefusalIndexIsBoundedInNumberAndAge(t *testing.T) {
 }
 
 func TestRule08SuspectMarksOfTwoDeadProcessesCountAndOfALivingOneDoNot(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	s := natstest.Start(t)
 	a, b, c := testBus(t, s), testBus(t, s), testBus(t, s)
 	id := order.NewAcceptID(time.Now())
@@ -183,6 +187,7 @@ func TestRule08SuspectMarksOfTwoDeadProcessesCountAndOfALivingOneDoNot(t *testin
 }
 
 func TestUnreadableVerdictIsSkipped(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	b := testBus(t, s)
 	heard := make(chan order.Verdict, 10)
