@@ -73,6 +73,8 @@ var errSuspectBusy = errors.New("suspect is marked by another process")
 
 // suspects are the marks of this process and those it saw of others.
 type suspects struct {
+	tick time.Duration // suspectTick
+
 	mu   sync.Mutex
 	mine map[order.AcceptID]mark
 	seen map[order.AcceptID]sighting
@@ -96,11 +98,11 @@ type sighting struct {
 // which delays their verdict by one more look.
 const maxSightings = 1 << 12
 
-// suspectDead is how long a mark must stay untouched until its process counts as dead; a living
-// one touches its marks each suspectTick (CORRECTNESS 8).
+// suspectDead is for how many ticks a mark must stay untouched until its process counts as dead; a
+// living one touches its marks each suspectTick (CORRECTNESS 8).
 const (
 	suspectTick = time.Second
-	suspectDead = 4 * suspectTick
+	suspectDead = 4
 )
 
 // MarkSuspect writes that this process is about to run the order alone. already says that two
@@ -131,13 +133,13 @@ func (b *Bus) MarkSuspect(ctx context.Context, a order.AcceptID) (already bool, 
 		b.suspects.own(a, mark{e.Revision(), string(e.Value())})
 		return false, nil
 	case !b.suspects.dead(a, e.Revision(), time.Now()):
-		return false, retry.After(fmt.Errorf("mark suspect %s: %w", a, errSuspectBusy), suspectDead)
+		return false, retry.After(fmt.Errorf("mark suspect %s: %w", a, errSuspectBusy), suspectDead*b.suspects.tick)
 	case again:
 		return true, nil
 	}
 	revision, err = kv.Update(ctx, a.String(), []byte(b.id+onceMore), e.Revision())
 	if err != nil { // another process was first, or the answer was lost
-		return false, retry.After(fmt.Errorf("mark suspect %s once more: %w", a, err), suspectTick)
+		return false, retry.After(fmt.Errorf("mark suspect %s once more: %w", a, err), b.suspects.tick)
 	}
 	b.suspects.own(a, mark{revision, b.id + onceMore})
 	return false, nil
@@ -158,7 +160,7 @@ func (b *Bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
 
 // touchSuspects tells the others that this process is alive, until ctx ends.
 func (b *Bus) touchSuspects(ctx context.Context) {
-	for pause(ctx, suspectTick) {
+	for pause(ctx, b.suspects.tick) {
 		for a, m := range b.suspects.marks() {
 			kv, err := b.bucket(ctx, subjects.BucketSuspects)
 			if err != nil {
@@ -198,13 +200,13 @@ func (s *suspects) marks() map[order.AcceptID]mark {
 	return maps.Clone(s.mine)
 }
 
-// dead reports whether the mark at this revision was first seen at least suspectDead ago.
+// dead reports whether the mark at this revision was first seen at least suspectDead ticks ago.
 func (s *suspects) dead(a order.AcceptID, revision uint64, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was, ok := s.seen[a]
 	if ok && was.revision == revision {
-		return now.Sub(was.at) >= suspectDead
+		return now.Sub(was.at) >= suspectDead*s.tick
 	}
 	if len(s.seen) >= maxSightings {
 		clear(s.seen)

@@ -79,7 +79,7 @@ func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Lo
 	b := &Bus{
 		cfg: cfg, topo: topo, id: nuid.Next(), log: log, m: newMetrics(reg),
 		buckets:  buckets{open: make(map[string]jetstream.KeyValue)},
-		suspects: suspects{mine: make(map[order.AcceptID]mark), seen: make(map[order.AcceptID]sighting)},
+		suspects: suspects{tick: suspectTick, mine: make(map[order.AcceptID]mark), seen: make(map[order.AcceptID]sighting)},
 		refusals: newRefusals(topo.MaxAge),
 	}
 	if cfg.tapped() {
