@@ -46,9 +46,6 @@ func (b *budget) read(r io.Reader, announced, limit int64) (body []byte, held in
 	held = size
 	body = make([]byte, 0, size)
 	for {
-		if int64(len(body)) > limit {
-			return nil, held, errBodyTooLarge
-		}
 		if len(body) == cap(body) {
 			more := min(int64(cap(body)), limit+1-int64(cap(body)))
 			if !b.take(more) {
@@ -59,6 +56,9 @@ func (b *budget) read(r io.Reader, announced, limit int64) (body []byte, held in
 		}
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
+		if int64(len(body)) > limit {
+			return nil, held, errBodyTooLarge
+		}
 		if err == io.EOF { //nolint:errorlint // readers return it as it is
 			return body, held, nil
 		}

@@ -90,6 +90,15 @@ func (d *dispatcher) hold(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// soon lets go after sendHold if nobody did before.
+func soon(release func()) func() {
+	late := time.AfterFunc(sendHold, release)
+	return func() {
+		late.Stop()
+		release()
+	}
+}
+
 // dispatch gives the exchange its place: target, sequence, record. When it returns nil the exchange
 // is to be sent at once, and ended thereafter.
 func (d *Door) dispatch(ctx context.Context, x *exchange) error {
@@ -106,9 +115,7 @@ func (d *Door) dispatch(ctx context.Context, x *exchange) error {
 		meets.giveWay(ctx)
 	}
 	if x.moves {
-		late := time.AfterFunc(sendHold, x.release)
-		release := x.release
-		x.release = func() { late.Stop(); release() }
+		x.release = soon(x.release)
 	}
 	return nil
 }
@@ -197,12 +204,11 @@ func (d *dispatcher) again(ctx context.Context, x *exchange) (release func(), ok
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last != x.last {
+	if d.last != x.last || d.primary != x.target {
 		release()
 		return nil, false
 	}
-	late := time.AfterFunc(sendHold, release)
-	return func() { late.Stop(); release() }, true
+	return soon(release), true
 }
 
 // leads says whether t is the primary.

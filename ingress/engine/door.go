@@ -47,6 +47,7 @@ type Door struct {
 	budget      budget
 	visits      *visits
 
+	reading  time.Duration // readTimeout
 	running  atomic.Bool
 	stopping chan struct{} // closed when the door stops accepting
 	addr     atomic.Pointer[net.Addr]
@@ -63,7 +64,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		return nil, ErrPort
 	}
 	d := &Door{
-		cfg: cfg, ports: ports, epoch: ports.Epoch, log: log,
+		cfg: cfg, ports: ports, epoch: ports.Epoch, log: log, reading: readTimeout,
 		visits: newVisits(), stopping: make(chan struct{}),
 	}
 	var err error
@@ -169,9 +170,9 @@ func (d *Door) serveAll(ctx context.Context, l net.Listener) error {
 func (d *Door) server(root context.Context) *http.Server {
 	srv := &http.Server{
 		Handler:           d.handler(root),
-		ReadHeaderTimeout: readTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + d.cfg.Timeout + writeSlack,
+		ReadHeaderTimeout: d.reading,
+		ReadTimeout:       d.reading,
+		WriteTimeout:      d.reading + d.cfg.Timeout + writeSlack,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         d.metrics.connState,

@@ -18,9 +18,9 @@ func (d *Door) Generation() Generation {
 
 // Replay sends one call of a replayer to the primary. One that may move the primary's state is not
 // sent, and ErrOvertaken returned, when a live call that may move it was dispatched after decided or
-// is under way; others are sent at once. Neither request nor outcome is recorded. One replayer uses
-// it, one call at a time; ctx bounds the call. A forkchoice in flight may be cut off by a live one.
-// The date is the answer's, zero without one.
+// is under way; others are sent at once. A replayed forkchoice in flight may be cut off by a live one,
+// which is ErrOvertaken too. Neither request nor outcome is recorded. One replayer uses it, one call
+// at a time; ctx bounds the call. The date is the answer's, zero without one.
 func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (status int, answer []byte, date time.Time, err error) {
 	m, err := d.own(body)
 	if err != nil {
@@ -33,7 +33,7 @@ func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (sta
 		d.order.mu.Unlock()
 		return exchangeWith(ctx, t, m, func() {})
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	step, cancel := context.WithCancel(ctx)
 	defer cancel()
 	release, err := d.order.hold(ctx)
 	if err != nil {
@@ -45,9 +45,11 @@ func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (sta
 		return 0, nil, time.Time{}, err
 	}
 	defer done()
-	late := time.AfterFunc(sendHold, release)
-	defer late.Stop()
-	return exchangeWith(ctx, t, m, release)
+	status, answer, date, err = exchangeWith(step, t, m, soon(release))
+	if err != nil && step.Err() != nil && ctx.Err() == nil {
+		err = ErrOvertaken
+	}
+	return status, answer, date, err
 }
 
 // step reserves the primary for one replayed call, under the order lock.

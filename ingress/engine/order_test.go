@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/engineapi"
+)
+
+func TestRule22AReplayIsDroppedWhenALiveCallCameSinceItWasDecided(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	step := []byte(forkchoice("99", hashA, "null"))
+	require.Zero(t, f.Generation())
+	status, answer, date, err := f.Replay(t.Context(), 0, step)
+	require.NoError(t, err)
+	require.Equal(t, 200, status)
+	require.JSONEq(t, `{"jsonrpc":"2.0","id":99,"result":null}`, string(answer))
+	require.WithinDuration(t, time.Now(), date, time.Minute)
+	require.NoError(t, p.secret.Verify(p.calls()[0].header.Get("Authorization"), time.Now()))
+	require.Empty(t, f.book.asked(), "a replay is not the consensus client's")
+
+	for _, live := range []string{forkchoice("1", hashB, "null"), newPayload("1", hashA, zero), "[" + newPayload("1", hashA, zero) + "]", `{"method":"a","method":"b"}`, "{"} {
+		decided := f.Generation()
+		f.call(live)
+		require.Greater(t, f.Generation(), decided, live)
+		sent := len(p.calls())
+		_, _, _, err = f.Replay(t.Context(), decided, step)
+		require.ErrorIs(t, err, ErrOvertaken, live)
+		require.Len(t, p.calls(), sent)
+		_, _, _, err = f.Replay(t.Context(), f.Generation(), step)
+		require.NoError(t, err)
+	}
+	decided := f.Generation()
+	f.call(rpc("1", "eth_syncing", "") + " ")
+	require.Equal(t, decided, f.Generation(), "reads overtake nothing")
+	status, _, _, err = f.Replay(t.Context(), decided-1, []byte(rpc("1", "eth_blockNumber", "")))
+	require.NoError(t, err, "nor can they be overtaken")
+	require.Equal(t, 200, status)
+}
+
+func TestRule22AReplayGivesWayToALiveCallUnderWay(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	came, goOn := make(chan struct{}), make(chan struct{})
+	p.set(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		close(came)
+		<-goOn
+		_, _ = w.Write(results(body, "null"))
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = f.try(t.Context(), "POST", "/", strings.NewReader(newPayload("1", hashA, zero)))
+	}()
+	<-came
+	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(newPayload("2", hashB, hashA)))
+	require.ErrorIs(t, err, ErrOvertaken)
+	close(goOn)
+	<-done
+}
+
+func TestRule22ALiveForkchoiceWaitsForTheReplayedOneInFlight(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	came, goOn := make(chan struct{}), make(chan struct{})
+	p.set(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		if strings.Contains(string(body), `"id":99`) {
+			close(came)
+			<-goOn
+		}
+		_, _ = w.Write(results(body, "null"))
+	})
+	replayed := make(chan error, 1)
+	go func() {
+		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		replayed <- err
+	}()
+	<-came
+	live := make(chan int, 1)
+	go func() {
+		s, _ := f.try(t.Context(), "POST", "/", strings.NewReader(forkchoice("1", hashB, "null")))
+		live <- s.status
+	}()
+	require.Eventually(t, func() bool { return f.Generation() == 1 }, patience, time.Millisecond)
+	require.Equal(t, 200, f.call(rpc("2", "eth_syncing", "")).status, "reads do not wait")
+	require.Len(t, p.calls(), 2, "the live forkchoice is not sent yet")
+	close(goOn)
+	require.NoError(t, <-replayed)
+	require.Equal(t, 200, <-live)
+	require.Len(t, p.calls(), 3)
+}
+
+func TestRule22AReplayedForkchoiceThatHangsIsCutOff(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	came := make(chan struct{})
+	p.set(func(w http.ResponseWriter, r *http.Request, body []byte) {
+		if strings.Contains(string(body), `"id":99`) {
+			close(came)
+			<-r.Context().Done()
+			return
+		}
+		_, _ = w.Write(results(body, "null"))
+	})
+	replayed := make(chan error, 1)
+	go func() {
+		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		replayed <- err
+	}()
+	<-came
+	require.Equal(t, 200, f.call(forkchoice("1", hashB, "null")).status)
+	require.ErrorIs(t, <-replayed, ErrOvertaken)
+}
+
+func TestTheRecordsOrderIsTheOrderOfDispatch(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	const callers, each = 8, 20
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := range each {
+				body := forkchoice(strconv.Itoa(c*each+i), hashA, "null")
+				if i%3 == 0 {
+					body = "[" + body + "," + rpc("1", "eth_syncing", "") + "]"
+				}
+				_, _ = f.try(t.Context(), "POST", "/", strings.NewReader(body))
+			}
+		})
+	}
+	wg.Wait()
+	for i, r := range f.book.asked() {
+		require.Equal(t, uint64(i+1), r.Sequence)
+	}
+	require.Equal(t, uint64(f.Generation()), f.book.asked()[len(f.book.asked())-1].Sequence-0, "or the batch's last")
+}
+
+// Forkchoices of several connections reach the primary as they were recorded.
+func TestI03ForkchoicesAreSentInTheOrderOfTheirSequence(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	var wg sync.WaitGroup
+	for n := range 40 {
+		wg.Go(func() {
+			_, _ = f.try(t.Context(), "POST", "/", strings.NewReader(forkchoice(strconv.Itoa(n), hashA, "null")))
+		})
+	}
+	wg.Wait()
+	require.Len(t, p.calls(), 40)
+	require.Len(t, f.book.asked(), 40)
+}
+
+func TestACallThatIsNotTakenHoldsUpOthersForAMomentOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &Door{ports: Ports{Recorder: &ledger{}}, epoch: epoch}
+		d.order.order, d.order.primary = make(chan struct{}, 1), &target{}
+		next := func() *exchange {
+			x := &exchange{message: message{body: []byte(forkchoice("1", hashA, "null"))}}
+			x.calls, _, _ = engineapi.ParseCalls(x.body)
+			x.classify()
+			return x
+		}
+		first, second := next(), next()
+		start := time.Now()
+		require.NoError(t, d.dispatch(t.Context(), first)) // and never written
+		require.NoError(t, d.dispatch(t.Context(), second))
+		require.Equal(t, sendHold, time.Since(start))
+		d.order.ended(first)
+		d.order.ended(second)
+		d.order.ended(func() *exchange { x := next(); require.NoError(t, d.dispatch(t.Context(), x)); return x }())
+		require.Equal(t, sendHold, time.Since(start), "what was answered holds nothing")
+		late, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		require.NoError(t, d.dispatch(t.Context(), first))
+		require.ErrorIs(t, d.dispatch(late, second), context.DeadlineExceeded)
+		d.order.ended(first)
+	})
+}
+
+func TestI10AForwardedTokenIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l liveToken
+		l.set("Bearer a")
+		time.Sleep(30 * time.Second) // of the bubble's clock
+		l.set("Bearer a")
+		_, ok := l.current()
+		require.True(t, ok)
+		time.Sleep(25 * time.Second)
+		_, ok = l.current()
+		require.False(t, ok, "55 s after its first use")
+		synctest.Wait()
+		require.Empty(t, l.authorization, "and out of memory")
+		l.set("Bearer b")
+		time.Sleep(54 * time.Second)
+		l.set("Bearer c")
+		time.Sleep(54 * time.Second)
+		got, ok := l.current()
+		require.True(t, ok)
+		require.Equal(t, "Bearer c", got)
+		l.clear()
+		_, ok = l.current()
+		require.False(t, ok)
+	})
+}
+
+func TestAForwardingDoorReplaysWithALiveTokenOrNotAtAll(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p, forwarding)
+	_, _, _, err := f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	require.ErrorIs(t, err, ErrNoToken)
+	f.call(rpc("1", "eth_syncing", ""))
+	live := p.calls()[0].header.Get("Authorization")
+	_, _, _, err = f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	require.NoError(t, err)
+	require.Equal(t, live, p.calls()[1].header.Get("Authorization"))
+}
+
+func TestAReplayToAPrimaryThatIsGoneIsAnError(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := open(t, p)
+	p.Close()
+	_, _, _, err := f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrOvertaken)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, _, err = f.Replay(ctx, 0, []byte(forkchoice("1", hashA, "null")))
+	require.True(t, errors.Is(err, context.Canceled))
+}
