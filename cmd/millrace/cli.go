@@ -24,6 +24,7 @@ type cli struct {
 	Ingress  ingressCmd  `cmd:"" help:"Run the order door: takes signed orders over HTTP and stores them. Needs nats.url."`
 	Worker   workerCmd   `cmd:"" help:"Run a validation pool. Needs nats.url."`
 	Egress   egressCmd   `cmd:"" help:"Run the delivery to the builders. Needs nats.url."`
+	Engine   engineCmd   `cmd:"" help:"Run the Engine API door: the primary answers, every call is recorded, secondaries catch up; and commands for it. Takes cl-proxy's flags."`
 	Bus      busCmd      `cmd:"" help:"Run the embedded NATS server alone, listening, for roles in other processes."`
 	Access   accessCmd   `cmd:"" name:"bus-config" help:"Write configurations for nats-server, single or cluster: one user per role with least permissions, fresh keys."`
 	Streams  streamsCmd  `cmd:"" help:"Compare or apply the streams, consumers and buckets that this version declares."`
@@ -94,7 +95,7 @@ func (a *app) parse(args []string) (p *parsed, err error) {
 // newParser builds the command line and the schema of its keys.
 func newParser(stdout, stderr io.Writer) (*kong.Kong, *config.Schema, error) {
 	var s *config.Schema
-	opts := append(config.Options(reflect.TypeFor[[]builder.Target]()),
+	opts := append(config.Options(reflect.TypeFor[[]builder.Target](), reflect.TypeFor[[]Secondary]()),
 		kong.Name("millrace"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
@@ -121,8 +122,9 @@ func hideForeignKeys(app *kong.Node) {
 		"worker":  {"worker", "nats", "orders"},
 		"egress":  {"egress", "nats", "orders", "builder", "builders", "trace"},
 		"bus":     {"nats", "streams", "record", "orders"},
+		"engine":  {"engine", "nats", "record"},
 		"streams": {"nats", "streams", "record", "orders"},
-		"replay":  {"nats", "orders"},
+		"replay":  {"nats", "orders", "engine"},
 	}
 	always := []string{"admin", "log", "runtime", "node"}
 	for _, cmd := range app.Children {

@@ -27,6 +27,8 @@ type Config struct {
 	Builder builder.Config `embed:"" group:"Delivery"`
 	Orders  Orders         `embed:"" prefix:"orders." group:"Orders"`
 
+	Engine Engine `embed:"" prefix:"engine." group:"Engine API"`
+
 	NATS    bus.Config `embed:"" prefix:"nats." group:"NATS and storage"`
 	Streams Streams    `embed:"" prefix:"streams." group:"NATS and storage"`
 	Record  Record     `embed:"" prefix:"record." group:"NATS and storage"`
@@ -63,6 +65,7 @@ type StreamLimit struct {
 type Record struct {
 	Orders Retention `embed:"" prefix:"orders."`
 	Ledger Retention `embed:"" prefix:"ledger."`
+	Engine Retention `embed:"" prefix:"engine."`
 }
 
 // Retention is how long and how much of something is kept.
@@ -92,13 +95,17 @@ func (c *Config) complete() {
 
 // topology is what the streams are made from.
 func (c *Config) topology() subjects.Options {
-	return subjects.Options{
+	o := subjects.Options{
 		MaxAge: c.Orders.MaxAge, MaxBody: c.Ingress.MaxBody,
 		InMaxBytes: c.Streams.In.MaxBytes, OKMaxBytes: c.Streams.OK.MaxBytes,
 		RecordMaxAge: c.Record.Orders.MaxAge, RecordMaxBytes: c.Record.Orders.MaxBytes,
 		LedgerMaxAge: c.Record.Ledger.MaxAge, LedgerMaxBytes: c.Record.Ledger.MaxBytes,
 		Replicas: c.NATS.Replicas, Partitions: c.Orders.Partitions, Replay: c.Ingress.ReplayListen != "",
 	}
+	if c.Engine.enabled() {
+		o.EngineMaxAge, o.EngineMaxBytes = c.Record.Engine.MaxAge, c.Record.Engine.MaxBytes
+	}
+	return o
 }
 
 // dataDir is where this process keeps what is not the store's.
@@ -126,6 +133,9 @@ func (c *Config) validate(r role) error {
 	}
 	if r.has(roleEgress) {
 		errs = append(errs, c.Egress.Validate(), c.Trace.Validate())
+	}
+	if r.has(roleEngine) {
+		errs = append(errs, c.Engine.Validate(), atLeast("record.engine.max_bytes", c.Record.Engine.MaxBytes, 16<<20))
 	}
 	if c.Runtime.SpareProcs < 0 {
 		errs = append(errs, errors.New("runtime.spare_procs must not be negative"))
@@ -166,6 +176,9 @@ func (r *Record) validate() error {
 	errs := []error{atLeast("record.ledger.max_bytes", r.Ledger.MaxBytes, 1<<20), atLeast("record.orders.max_bytes", r.Orders.MaxBytes, 0)}
 	if r.Ledger.MaxAge < subjects.Backstop {
 		errs = append(errs, fmt.Errorf("record.ledger.max_age: %s is less than %s", r.Ledger.MaxAge, subjects.Backstop))
+	}
+	if r.Engine.MaxAge < 0 {
+		errs = append(errs, errors.New("record.engine.max_age: negative"))
 	}
 	if r.Orders.MaxAge < 0 {
 		errs = append(errs, errors.New("record.orders.max_age: negative"))

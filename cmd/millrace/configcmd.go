@@ -17,15 +17,15 @@ type configCmd struct {
 // checkCmd prints the effective configuration.
 type checkCmd struct {
 	settings `embed:""`
-	For      string `name:"for" default:"node" enum:"node,ingress,worker,egress,bus" help:"Command for which the configuration is meant."`
+	For      string `name:"for" default:"node" enum:"node,ingress,worker,egress,engine,bus" help:"Command for which the configuration is meant."`
 	JSON     bool   `name:"json" help:"Print JSON."`
 }
 
 // Run validates and prints.
 func (c *checkCmd) Run(a *app) error {
-	r := map[string]role{"node": roleNode, "ingress": roleIngress, "worker": roleWorkers, "egress": roleEgress, "bus": roleBus}[c.For]
+	r := map[string]role{"node": roleNode, "ingress": roleIngress, "worker": roleWorkers, "egress": roleEgress, "engine": roleEngine, "bus": roleBus}[c.For]
 	set := a.parsed.effective() // as given, before the role's own defaults
-	if err := c.Keys.fit(r); err != nil {
+	if err := c.Keys.fit(r.withEngine(&c.Keys)); err != nil {
 		return usage(err)
 	}
 	for _, name := range a.parsed.resolver.Warnings() {

@@ -87,7 +87,7 @@ func newDelivery(p *process) (*delivery, error) {
 
 // destinations are the configured builders, or the stub.
 func (d *delivery) destinations(p *process) ([]egress.Destination, error) {
-	if p.roles == roleNode {
+	if p.roles&roleNode == roleNode {
 		if needed, err := p.cfg.needsStub(); err != nil {
 			return nil, usage(err)
 		} else if needed {

@@ -20,8 +20,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"millrace/egress"
+	replayer "millrace/egress/engine"
 	"millrace/ingress"
+	door "millrace/ingress/engine"
 	"millrace/internal/bus"
+	"millrace/internal/bus/enginelog"
 	"millrace/internal/config"
 	"millrace/internal/ledger"
 	"millrace/internal/ledger/index"
@@ -61,6 +64,7 @@ type process struct {
 	delivery *delivery
 	index    *index.Index // nil: no tracing in this process
 	replays  replays
+	engine   *engineRole // nil: no Engine API in this process
 
 	hup chan os.Signal
 
@@ -71,6 +75,7 @@ type process struct {
 // serve runs the given roles until ctx ends or one of them fails.
 func (a *app) serve(ctx context.Context, r role) error {
 	cfg := &a.parsed.settings.Keys
+	r = r.withEngine(cfg)
 	if err := cfg.fit(r); err != nil {
 		return usage(err)
 	}
@@ -133,6 +138,9 @@ func (p *process) build(ctx context.Context) (err error) {
 		if err = make(); err != nil {
 			return err
 		}
+	}
+	if err = p.buildEngine(ctx); err != nil {
+		return err
 	}
 	p.targets = newTargets(p)
 	return nil
@@ -200,6 +208,7 @@ func (p *process) components() []lifecycle.Component {
 		})
 	}
 	cs = append(cs, p.replays.components(p.cfg)...)
+	cs = append(cs, p.engine.components(p.cfg)...)
 	return append(cs, lifecycle.Component{Name: "start", Run: p.announce})
 }
 
@@ -234,6 +243,7 @@ func (p *process) announce(ctx context.Context) error {
 		}
 	}
 	attrs = append(attrs, p.replays.attrs(ctx)...)
+	attrs = append(attrs, p.engine.attrs(ctx)...)
 	attrs = append(attrs, p.busAttrs()...)
 	attrs = append(attrs, p.delivery.attrs()...)
 	if path := p.app.parsed.resolver.Path(); path != "" {
@@ -312,6 +322,14 @@ var (
 	_ egress.Lease        = (*bus.Bus)(nil)
 	_ egress.Feed         = (*bus.Feed)(nil)
 	_ egress.Log          = (*bus.DoneLog)(nil)
+
+	_ door.Recorder    = (*enginelog.Recorder)(nil)
+	_ door.Clock       = (*bus.Bus)(nil)
+	_ replayer.Log     = (*enginelog.Log)(nil)
+	_ replayer.Cursors = (*enginelog.State)(nil)
+	_ replayer.Modes   = (*enginelog.State)(nil)
+	_ enginelog.Bus    = (*bus.Bus)(nil)
+	_ enginelog.Holder = (*bus.Bus)(nil)
 )
 
 var errDoor = errors.New("the door is closed")
@@ -326,6 +344,9 @@ func (p *process) checks() []telemetry.Check {
 			}
 			return nil
 		}})
+	}
+	if p.engine != nil {
+		checks = append(checks, telemetry.Check{Name: "engine", Ready: p.engine.ready})
 	}
 	if p.delivery != nil {
 		checks = append(checks, telemetry.Check{Name: "builder", Ready: p.delivery.ready})

@@ -19,6 +19,7 @@ import (
 // replayCmd sends again what was recorded.
 type replayCmd struct {
 	Orders replayOrdersCmd `cmd:"" help:"Send recorded orders again, to an order door or to a builder."`
+	Engine replayEngineCmd `cmd:"" help:"Send recorded calls of the Engine API to an execution client, and compare its answers."`
 }
 
 // replayOrdersCmd replays orders.

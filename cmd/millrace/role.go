@@ -17,6 +17,7 @@ const (
 	roleWorkers
 	roleEgress
 	roleBus // the embedded server for others
+	roleEngine
 
 	roleNode = roleIngress | roleWorkers | roleEgress
 )
@@ -26,7 +27,7 @@ func (r role) has(other role) bool { return r&other != 0 }
 // String lists the roles, upstream first.
 func (r role) String() string {
 	var names []string
-	for i, name := range [...]string{"ingress", "worker", "egress", "bus"} {
+	for i, name := range [...]string{"ingress", "worker", "egress", "bus", "engine"} {
 		if r.has(1 << i) {
 			names = append(names, name)
 		}
@@ -36,7 +37,7 @@ func (r role) String() string {
 
 // user is what the bus knows these roles as: a role by its name, all of them as a node.
 func (r role) user() string {
-	if r == roleIngress || r == roleWorkers || r == roleEgress {
+	if r == roleIngress || r == roleWorkers || r == roleEgress || r == roleEngine {
 		return r.String()
 	}
 	return "node"
@@ -81,6 +82,14 @@ type egressCmd struct {
 // Run runs the delivery.
 func (c *egressCmd) Run(ctx context.Context, a *app) error { return a.serve(ctx, roleEgress) }
 
+// withEngine is a node with the Engine API, when there is an execution client to stand in front of.
+func (r role) withEngine(c *Config) role {
+	if r == roleNode && c.Engine.enabled() {
+		return r | roleEngine
+	}
+	return r
+}
+
 // busCmd runs the embedded server alone.
 type busCmd struct {
 	settings `embed:""`
@@ -102,13 +111,17 @@ func (c *Config) fit(r role) error {
 		return err
 	}
 	switch r {
-	case roleNode:
+	case roleNode, roleNode | roleEngine:
 		_, err := c.needsStub()
 		return errors.Join(c.validate(r), err)
 	case roleBus:
 		c.NATS.URL = ""
 		if c.NATS.Listen == "" {
 			c.NATS.Listen = "127.0.0.1:4222"
+		}
+	case roleEngine: // embeds a server when there is none
+		if !c.Engine.enabled() {
+			return errors.New("engine.primary: needed, the URL of the primary execution client's Engine API")
 		}
 	default:
 		if c.NATS.URL == "" {
@@ -124,7 +137,7 @@ func (c *Config) fit(r role) error {
 // fitTap decides what nats.tap=auto means: the tap needs door and workers in one process, and their
 // consumers to itself.
 func (c *Config) fitTap(r role) error {
-	able := r == roleNode && c.NATS.Embedded()
+	able := r&roleNode == roleNode && c.NATS.Embedded()
 	switch {
 	case c.NATS.Tap == bus.TapOn && !able:
 		return errors.New("nats.tap: on needs millrace node with the embedded server (no nats.url); auto or off for anything else")

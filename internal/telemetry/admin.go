@@ -52,7 +52,28 @@ type Pages struct {
 	// Export serves /export, Trace serves /trace.
 	Export, Trace http.Handler
 	Reload        func(context.Context) error
+	// More are pages of parts that not every process has.
+	More []Page
 }
+
+// Page is one more page.
+type Page struct {
+	// Pattern is http.ServeMux's, with the method.
+	Pattern string
+	Access  Access
+	Handler http.Handler
+}
+
+// Access says who may see a page.
+type Access uint8
+
+// The kinds of access.
+const (
+	// AccessRead is for everybody on this machine, and for others with the token.
+	AccessRead Access = iota + 1
+	// AccessWrite needs the token.
+	AccessWrite
+)
 
 // Admin is the admin listener.
 type Admin struct {
@@ -110,6 +131,13 @@ func (a *Admin) Show(p Pages) {
 	}
 	if p.Reload != nil {
 		mux.Handle("POST /reload", token.write(reload(p.Reload)))
+	}
+	for _, page := range p.More {
+		h := token.write(page.Handler)
+		if page.Access == AccessRead {
+			h = token.read(page.Handler)
+		}
+		mux.Handle(page.Pattern, h)
 	}
 	a.handler.Store(mux)
 }

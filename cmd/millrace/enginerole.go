@@ -1,0 +1,400 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	replayer "millrace/egress/engine"
+	door "millrace/ingress/engine"
+	"millrace/internal/bus"
+	"millrace/internal/bus/enginelog"
+	"millrace/internal/lifecycle"
+)
+
+const (
+	// replayLog is the durable consumer of the record's followers in this process: they share one
+	// reading of it.
+	replayLog = "replay"
+	// tellVersions is how often the door learns the secondaries' versions.
+	tellVersions = 2 * time.Second
+	// promoteWithin bounds a promotion: calls of the consensus client wait for it.
+	promoteWithin = 3 * time.Second
+	// settlePoll is how often a client that is to be promoted is looked at.
+	settlePoll = 20 * time.Millisecond
+)
+
+// engineRole is the Engine API's part of a process: door, record, and a replayer for each execution
+// client.
+type engineRole struct {
+	cfg     *Engine
+	clients []client
+	bus     *bus.Bus
+	log     *slog.Logger
+
+	state       *enginelog.State
+	recorder    *enginelog.Recorder
+	record      *enginelog.Log
+	watched     *watchedLog
+	divergences *enginelog.Divergences
+	lease       *doorLease
+	door        *door.Door
+	tape        *replayer.Tape
+	metrics     *replayer.Metrics
+	caller      *primaryCaller
+	secondaries map[string]*fencedCaller
+
+	mu        sync.Mutex
+	primary   string // name of the client that the door calls
+	replayers map[string]*replayer.Replayer
+	changed   chan struct{} // closed when primary is another
+	promoting sync.Mutex    // one promotion at a time
+}
+
+// buildEngine makes the Engine API's part, if this process has one.
+func (p *process) buildEngine(ctx context.Context) error {
+	if !p.roles.has(roleEngine) {
+		return nil
+	}
+	e := &engineRole{
+		cfg: &p.cfg.Engine, bus: p.bus, log: p.part("engine"), state: enginelog.NewState(p.bus, p.part("engine")),
+		divergences: enginelog.NewDivergences(p.bus, p.part("engine")), metrics: replayer.NewMetrics(p.reg),
+		replayers: map[string]*replayer.Replayer{}, changed: make(chan struct{}), secondaries: map[string]*fencedCaller{},
+	}
+	p.engine = e
+	var err error
+	if e.clients, err = e.cfg.clients(); err != nil {
+		return usage(err)
+	}
+	if e.recorder, err = enginelog.New(e.cfg.Spool, p.bus, p.part("record"), p.reg); err != nil {
+		return err
+	}
+	if e.record, err = enginelog.NewReader(p.bus, p.part("replay"), p.reg).Log(replayLog, nil); err != nil {
+		return err
+	}
+	e.watched = &watchedLog{Log: e.record}
+	e.tape = replayer.NewTape(e.cfg.Replay, e.watched, p.bus, p.part("replay"), e.also()...)
+	e.lease = newDoorLease(p.bus, e.state, e.log, !p.cfg.NATS.Embedded())
+	epoch, err := e.lease.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	return e.buildDoor(ctx, p, epoch)
+}
+
+func (e *engineRole) also() []string {
+	var patterns []string
+	for _, c := range e.clients {
+		patterns = append(patterns, c.Also...)
+	}
+	return patterns
+}
+
+// buildDoor makes the door to the primary that was chosen last.
+func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (err error) {
+	e.door, err = door.New(e.cfg.Door, door.Ports{Recorder: e.recorder, Clock: p.bus, Epoch: epoch}, e.log, p.reg)
+	if err != nil {
+		return usage(fmt.Errorf("engine: %w", err))
+	}
+	e.caller = &primaryCaller{door: e.door, epoch: epoch, valid: e.lease.valid}
+	for i := range e.clients {
+		c := &e.clients[i]
+		if e.secondaries[c.Name], err = e.call(c); err != nil {
+			return usage(fmt.Errorf("%s: %w", c.Name, err))
+		}
+	}
+	e.primary = primaryName
+	chosen, err := e.state.Primary(ctx)
+	if err != nil {
+		return fmt.Errorf("the chosen primary: %w", err)
+	}
+	if chosen == "" || chosen == primaryName {
+		return nil
+	}
+	c := e.client(chosen)
+	if c == nil {
+		e.log.LogAttrs(ctx, slog.LevelWarn, "the promoted client left the configuration, its primary holds", slog.String("promoted", chosen))
+		return nil
+	}
+	e.primary = chosen
+	return e.door.SetPrimary(ctx, c.target())
+}
+
+// client is a configured client, nil when there is none of that name.
+func (e *engineRole) client(name string) *client {
+	for i := range e.clients {
+		if e.clients[i].Name == name {
+			return &e.clients[i]
+		}
+	}
+	return nil
+}
+
+// components record, replay and serve; the door stops first.
+func (e *engineRole) components(cfg *Config) []lifecycle.Component {
+	if e == nil {
+		return nil
+	}
+	return []lifecycle.Component{
+		{Name: "engine lease", Run: e.lease.Run},
+		{Name: "engine record", Run: e.recorder.Run, Drain: enginelog.DrainTimeout + drainMargin},
+		{Name: "engine replay", Run: e.replay},
+		{Name: "engine", Run: e.door.Run, Drain: cfg.Engine.Door.DrainTimeout + drainMargin},
+	}
+}
+
+// replay keeps every client at the head, until ctx ends.
+func (e *engineRole) replay(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.tape.Run(ctx) })
+	g.Go(func() error { return e.tellVersions(ctx) })
+	if e.cfg.Failover == failoverAuto {
+		g.Go(func() error { return e.failover(ctx) })
+	}
+	g.Go(func() error {
+		for ctx.Err() == nil {
+			if err := e.round(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err := g.Wait()
+	for _, c := range e.secondaries {
+		c.http.Close()
+	}
+	return err
+}
+
+// round runs the replayers while the primary stays the same.
+func (e *engineRole) round(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.mu.Lock()
+	changed, primary := e.changed, e.primary
+	e.mu.Unlock()
+	replayers := map[string]*replayer.Replayer{}
+	chain := replayer.NewPrimaryChain(e.cfg.Replay, e.caller)
+	for i := range e.clients {
+		r, err := e.replayer(&e.clients[i], primary, chain)
+		if err != nil {
+			return err
+		}
+		replayers[e.clients[i].Name] = r
+	}
+	e.mu.Lock()
+	e.replayers = replayers
+	e.mu.Unlock()
+	g, gctx := errgroup.WithContext(ctx)
+	for _, r := range replayers {
+		g.Go(func() error { return r.Run(gctx) })
+	}
+	g.Go(func() error {
+		select {
+		case <-changed:
+		case <-gctx.Done():
+		}
+		cancel()
+		return nil
+	})
+	return g.Wait()
+}
+
+// replayer is a client's, as the primary or as a secondary.
+func (e *engineRole) replayer(c *client, primary string, chain replayer.Chain) (*replayer.Replayer, error) {
+	t := replayer.Target{
+		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: e.secondaries[c.Name], Skip: c.Skip, Also: c.Also,
+	}
+	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain}
+	if c.Name == primary {
+		t.Role, t.Mode, t.Caller, t.Skip, t.Also = replayer.Primary, replayer.ModeFollow, e.caller, nil, nil
+		ports.Modes = nil // it is the consensus client's
+	}
+	return replayer.New(e.cfg.Replay, t, e.tape, ports, e.metrics, e.log)
+}
+
+// evidence stores divergences.
+type evidence struct{ to *enginelog.Divergences }
+
+// Publish stores one.
+func (s evidence) Publish(ctx context.Context, target string, d replayer.Divergence) error {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("divergence of %s: %w", target, err)
+	}
+	return s.to.Publish(ctx, target, d.ID+"."+d.Class.String(), b)
+}
+
+// tellVersions gives the door what the secondaries answered last to engine_getClientVersionV1.
+func (e *engineRole) tellVersions(ctx context.Context) error {
+	told := map[string]string{}
+	for pause(ctx, tellVersions) {
+		for name, s := range e.statuses() {
+			version := s.Version
+			if s.Role == replayer.Primary {
+				version = ""
+			}
+			if told[name] == version {
+				continue
+			}
+			told[name] = version
+			var entries [][]byte
+			if version != "" {
+				entries = [][]byte{[]byte(version)}
+			}
+			e.door.Versions(name, entries)
+		}
+	}
+	return nil
+}
+
+// statuses are what the replayers know.
+func (e *engineRole) statuses() map[string]replayer.Status {
+	e.mu.Lock()
+	rs := e.replayers
+	e.mu.Unlock()
+	out := make(map[string]replayer.Status, len(rs))
+	for name, r := range rs {
+		out[name] = r.Status()
+	}
+	return out
+}
+
+// ready is nil, or why the consensus client is not served.
+func (e *engineRole) ready() error {
+	if err := e.lease.lost(); err != nil {
+		return err
+	}
+	return e.door.Healthy()
+}
+
+var (
+	errNoClient   = errors.New("no execution client of this name is configured")
+	errIsPrimary  = errors.New("it is the primary already")
+	errNotInSync  = errors.New("not in sync")
+	errNoReplayer = errors.New("its replayer does not run yet")
+)
+
+// promote makes a secondary the primary if it is where the last eligible forkchoice wants it. The
+// choice is stored before the door acts on it, while no call that moves a client's state is on
+// its way, so that a restart at any moment finds one or the other, and both are right.
+func (e *engineRole) promote(ctx context.Context, name string) error {
+	e.promoting.Lock()
+	defer e.promoting.Unlock()
+	c := e.client(name)
+	e.mu.Lock()
+	was, r := e.primary, e.replayers[name]
+	e.mu.Unlock()
+	switch {
+	case c == nil:
+		return errNoClient
+	case name == was:
+		return errIsPrimary
+	case r == nil:
+		return errNoReplayer
+	}
+	ctx, cancel := context.WithTimeout(ctx, promoteWithin)
+	defer cancel()
+	// What can be waited for is waited for while the consensus client is not.
+	for {
+		err := e.caughtUp(ctx, r, e.door.Generation())
+		if err == nil {
+			break
+		}
+		if !pause(ctx, settlePoll) {
+			return err
+		}
+	}
+	err := e.door.Promote(ctx, c.target(), func(ctx context.Context, last door.Generation) error {
+		if err := e.caughtUp(ctx, r, last); err != nil {
+			return err
+		}
+		return e.state.SetPrimary(ctx, name)
+	})
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.primary = name
+	close(e.changed)
+	e.changed = make(chan struct{})
+	e.mu.Unlock()
+	e.log.LogAttrs(ctx, slog.LevelInfo, "secondary promoted", slog.String("to", name), slog.String("from", was))
+	return nil
+}
+
+// caughtUp is nil when the client is where the last eligible forkchoice wants it, of a record that has
+// every call up to last.
+func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last door.Generation) error {
+	if newest := e.watched.newest(); newest.Compare(e.caller.id(last)) < 0 {
+		return fmt.Errorf("%w: the record is behind", errNotInSync)
+	}
+	s := r.Status()
+	if ok, reason := s.InSync(); !ok {
+		return fmt.Errorf("%w: %s", errNotInSync, reason)
+	}
+	head, err := latest(ctx, e.secondaries[s.Target])
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotInSync, err)
+	}
+	if head != s.Want {
+		return fmt.Errorf("%w: its head is %s, the last forkchoice names %s", errNotInSync, head, s.Want)
+	}
+	return nil
+}
+
+// failover promotes the best secondary when the primary has been gone for long enough.
+func (e *engineRole) failover(ctx context.Context) error {
+	for pause(ctx, time.Second) {
+		since, down := e.door.PrimaryDown()
+		if !down || time.Since(since) < e.cfg.FailoverAfter {
+			continue
+		}
+		for name, s := range e.statuses() {
+			if ok, _ := s.InSync(); !ok || s.Role == replayer.Primary {
+				continue
+			}
+			err := e.promote(ctx, name)
+			e.log.LogAttrs(ctx, slog.LevelWarn, "failover", slog.String("to", name), slog.Time("down_since", since), slog.Any("error", err))
+			if err == nil {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// setMode switches a secondary's mode, for every process that replays to it.
+func (e *engineRole) setMode(ctx context.Context, name, mode string) error {
+	if e.client(name) == nil {
+		return errNoClient
+	}
+	if mode != "" {
+		var m replayer.Mode
+		if err := m.UnmarshalText([]byte(mode)); err != nil {
+			return usage(err)
+		}
+	}
+	return e.state.SetMode(ctx, name, mode)
+}
+
+// attrs describe the Engine API in the line about the start.
+func (e *engineRole) attrs(ctx context.Context) []slog.Attr {
+	if e == nil {
+		return nil
+	}
+	for e.door.Addr() == nil {
+		if !pause(ctx, 5*time.Millisecond) {
+			return nil
+		}
+	}
+	return []slog.Attr{
+		slog.String("engine", e.door.Addr().String()), slog.String("engine_primary", e.primary), slog.Int("engine_secondaries", len(e.clients)-1),
+	}
+}
