@@ -39,8 +39,9 @@ func soakArgs() []string {
 // and neither within a life of the process nor from one to the next do its memory and its goroutines
 // grow. The ordinary run does it for half a minute.
 func TestASoakUnderKillsKeepsMemoryAndGoroutinesFlat(t *testing.T) {
-	rate := soakRate(t, func(t *testing.T) *pipeline { return startNode(t, soakArgs()...) })
-	soakUnderKills(t, startNode(t, soakArgs()...), rate)
+	start := func(t *testing.T) *pipeline { t.Helper(); return startNode(t, soakArgs()...) }
+	rate := soakRate(t, start)
+	soakUnderKills(t, start(t), rate)
 }
 
 // The same with every role in a process of its own, any of which may be the one that is killed.
@@ -48,7 +49,7 @@ func TestASoakUnderKillsOfSeparateRolesKeepsThemFlat(t *testing.T) {
 	if soakMinutes() == 0 {
 		t.Skip("only as a soak: every role is killed under load elsewhere, and its processes live too shortly here to tell growth")
 	}
-	start := func(t *testing.T) *pipeline { return startSplit(t, 1, 2, soakArgs()...) }
+	start := func(t *testing.T) *pipeline { t.Helper(); return startSplit(t, 1, 2, soakArgs()...) }
 	rate := soakRate(t, start)
 	soakUnderKills(t, start(t), rate)
 }
