@@ -89,19 +89,23 @@ func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*pul
 	stream := subjects.StreamIn(class)
 	life := &tenure{link: l, clock: b, since: b.Now(), reconnects: l.reconnects()}
 	bodies := &bodies{link: l, stream: stream}
-	return &puller{
+	pl := &puller{
 		link: l, stream: stream, durable: subjects.WorkerDurable, stage: stageIn, priority: class,
 		pull: prefetch(class, b.topo.MaxBody+subjects.HeaderRoom),
 		create: func(ctx context.Context) error {
 			_, err := l.js.CreateOrUpdateConsumer(ctx, stream, b.workerConsumer(ctx))
 			return err
 		},
-		each:    func(m jetstream.Msg) news { return p.receive(ctx, class, bodies, life.began(), m) },
-		patient: p.hand != nil, hurry: b.tap.hurried(class), standsBack: p.hand == nil,
+		each:  func(m jetstream.Msg) news { return p.receive(ctx, class, bodies, life.began(), m) },
+		hurry: b.tap.hurried(class), standsBack: p.hand == nil,
 		idle:     func(context.Context, *jetstream.ConsumerInfo) { life.began() }, // after each opening
 		leftover: func(m jetstream.Msg) { p.handBack(ctx, m) },
 		m:        b.m, log: b.log,
-	}, nil
+	}
+	if p.hand != nil {
+		pl.linger = b.linger()
+	}
+	return pl, nil
 }
 
 // reconnectMargin is how long after a connection began what was stored still counts as older: the

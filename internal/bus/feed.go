@@ -151,7 +151,7 @@ func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Deliv
 		m:      f.bus.m, log: f.bus.log,
 	}
 	if br != nil {
-		pl.patient, pl.hurry = true, br.hurry
+		pl.linger, pl.hurry = f.bus.linger(), br.hurry
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var aside sync.WaitGroup

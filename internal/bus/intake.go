@@ -15,9 +15,8 @@ const (
 	expiry    = 10 * time.Second
 	// returnWait is how long a stopping intake collects what is on its way to it.
 	returnWait = 250 * time.Millisecond
-	// linger is how long a patient intake lets messages gather, gathered how many it takes at a time,
-	// patience after how many known messages in a row it becomes patient.
-	linger   = 50 * time.Millisecond
+	// gathered is how many messages a patient intake takes at a time, patience after how many known
+	// messages in a row it becomes patient.
 	gathered = 256
 	patience = 32
 )
@@ -38,14 +37,16 @@ var errNothing = errors.New("no message")
 //
 // While only copies of tapped orders come, nobody waits for them: a patient intake lets them gather at
 // the server and takes all that are there at once, which costs less than a tenth. One that finds nothing
-// waits for a single message, as ever.
+// waits for a single message, as ever. Who was hurried takes what is there until there is no more: what
+// somebody waits for may be behind many copies.
 type intake struct {
 	consumer jetstream.Consumer
 	pull     pull
-	// patient allows lingering; hurry ends it, because somebody waits.
-	patient bool
+	// linger is how long messages may gather; zero: they may not. hurry ends it, because somebody waits.
+	linger  time.Duration
 	hurry   <-chan struct{}
-	known   int // messages in a row that were no news
+	hurried bool // since then, not all that was there has been taken
+	known   int  // messages in a row that were no news
 
 	ctx    context.Context //nolint:containedctx // ends the pull, which outlives the call that posts it
 	cancel context.CancelFunc
@@ -100,7 +101,7 @@ func (in *intake) gather() error {
 	return nil
 }
 
-func (in *intake) lingers() bool { return in.patient && in.known >= patience }
+func (in *intake) lingers() bool { return in.linger > 0 && in.known >= patience }
 
 // was tells whether the message that next returned last was news.
 func (in *intake) was(n news) {
@@ -129,10 +130,10 @@ func (in *intake) next(ctx context.Context, wait time.Duration) (jetstream.Msg, 
 		case <-in.rested.C:
 			err = in.gather()
 		case <-in.hurry:
-			in.known = 0
+			in.hurried = true
 			if in.batch == nil {
 				in.rested.Stop()
-				err = in.fetch() //nolint:contextcheck // the pull outlives this call
+				err = in.gather()
 			}
 		case <-in.timer.C:
 			return nil, errNothing
@@ -159,14 +160,17 @@ func (in *intake) turn() error {
 	if err != nil {
 		return fmt.Errorf("pull ended: %w", err)
 	}
+	if in.atOnce && in.taken < gathered {
+		in.hurried = false
+	}
 	switch {
 	case !in.lingers(), in.atOnce && in.taken == 0:
 		return in.fetch()
-	case in.taken == gathered:
+	case in.hurried, in.atOnce && in.taken == gathered:
 		return in.gather()
 	}
 	in.batch = nil
-	in.rested.Reset(linger)
+	in.rested.Reset(in.linger)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -136,36 +135,16 @@ func (b *Bus) publish(ctx context.Context, l *link, stage string, p order.Priori
 	}
 }
 
-// pubAck is the store's answer.
-type pubAck struct {
-	Stream    string              `json:"stream"`
-	Sequence  uint64              `json:"seq"`
-	Duplicate bool                `json:"duplicate"`
-	Error     *jetstream.APIError `json:"error"`
-}
-
-var errBadAck = errors.New("acknowledgement can't be read")
-
 // request sends msg once and waits for its acknowledgement. Requests share their connection's one
 // reply subscription, so a thousand callers cost a thousand map entries, not subscriptions.
 func request(ctx context.Context, nc *nats.Conn, msg *nats.Msg, timeout time.Duration) (pubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var ack pubAck
 	resp, err := nc.RequestMsgWithContext(ctx, msg)
 	if err != nil {
-		return ack, err
+		return pubAck{}, err
 	}
-	if err := json.Unmarshal(resp.Data, &ack); err != nil {
-		return ack, errors.Join(errBadAck, err)
-	}
-	if ack.Error != nil {
-		return ack, ack.Error
-	}
-	if ack.Stream == "" {
-		return ack, errBadAck
-	}
-	return ack, nil
+	return parseAck(resp.Data)
 }
 
 // judge says what an error tells about the message. What nobody refused is unknown: a wrong

@@ -38,9 +38,9 @@ type puller struct {
 	create func(ctx context.Context) error
 	// each gets every message, in order; it may block, which is the backpressure.
 	each func(m jetstream.Msg) news
-	// patient: messages that are no news need not come at once; hurry, if set, says that one waits.
-	patient bool
-	hurry   <-chan struct{}
+	// linger is how long messages that are no news may stay away; hurry, if set, says that one waits.
+	linger time.Duration
+	hurry  <-chan struct{}
 	// standsBack: a consumer without bodies is somebody else's alone.
 	standsBack bool
 	// idle, if set, hears the consumer's state when nothing arrived for a while and after each
@@ -121,7 +121,10 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 		p.standBack(ctx, c)
 		return false, reopenTapped, errTapped
 	}
-	in := &intake{consumer: c, pull: p.pull, patient: p.patient && bare, hurry: p.hurry}
+	in := &intake{consumer: c, pull: p.pull, hurry: p.hurry}
+	if bare {
+		in.linger = p.linger
+	}
 	if err := in.start(ctx); err != nil {
 		return false, reopenClosed, err
 	}

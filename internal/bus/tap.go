@@ -19,6 +19,11 @@ const (
 	// feedRoom and feedBytes bound the tapped orders of a class on their way to a target's loop.
 	feedRoom  = 64
 	feedBytes = 8 << 20
+	// lingerAlone is how long the copies of tapped orders may gather at the server when nobody but this
+	// process can publish: reading them costs the same for a few as for many. lingerShared is the same
+	// when others can, whose orders come by no tap.
+	lingerAlone  = 250 * time.Millisecond
+	lingerShared = 50 * time.Millisecond
 	// tapPause is how long a class is not tapped after its store refused an order: validating what is
 	// not stored is work for nothing.
 	tapPause = time.Second
@@ -43,6 +48,14 @@ func newTap(window time.Duration, m *metrics) *tap {
 		t.hurry[p] = make(chan struct{}, 1)
 	}
 	return t
+}
+
+// linger is how long what was tapped may stay at the server.
+func (b *Bus) linger() time.Duration {
+	if b.server != nil && b.cfg.Listen == "" {
+		return lingerAlone
+	}
+	return lingerShared
 }
 
 // hurried is the channel that ends the patience of class p's puller; nil without a tap.

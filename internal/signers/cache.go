@@ -78,6 +78,8 @@ func New(cfg Config, chainID uint64, rules Rules, out Broadcaster, log *slog.Log
 		// would otherwise be recovered anew every 36 s, a third of its appearances.
 		ExpiryCalculator: otter.ExpiryAccessing[key, entry](cfg.TTL),
 		Clock:            untickedClock{},
+		// Its upkeep is short: on the caller's goroutine it costs less than waking another one.
+		Executor: func(f func()) { f() },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
