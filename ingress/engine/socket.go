@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -59,7 +60,7 @@ func (s *socket) read(root context.Context) {
 		body, held, err := s.door.budget.read(r, -1, s.door.cfg.MaxBody)
 		if err != nil {
 			s.door.budget.release(held)
-			_ = s.conn.Close(websocket.StatusTryAgainLater, messageBusy)
+			s.refuse(err)
 			return
 		}
 		select {
@@ -69,6 +70,16 @@ func (s *socket) read(root context.Context) {
 			return
 		}
 		s.pass(root, body, held)
+	}
+}
+
+// refuse ends the connection over a message that could not be read.
+func (s *socket) refuse(err error) {
+	switch {
+	case errors.Is(err, errBodyTooLarge):
+		_ = s.conn.Close(websocket.StatusMessageTooBig, err.Error())
+	case errors.Is(err, errExhausted):
+		_ = s.conn.Close(websocket.StatusTryAgainLater, messageBusy)
 	}
 }
 
