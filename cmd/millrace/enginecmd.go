@@ -71,7 +71,7 @@ func (c *engineStatusCmd) Run(ctx context.Context, a *app) error {
 	if c.JSON {
 		return c.print(ctx, "/engine", "engine status", a.stdout)
 	}
-	var s engineStatus
+	var s engineStatusView
 	if err := c.read(ctx, "/engine", "engine status", &s); err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ type engineModesCmd struct {
 // Run prints or switches modes.
 func (c *engineModesCmd) Run(ctx context.Context, a *app) error {
 	if c.Mode == "" {
-		var s engineStatus
+		var s engineStatusView
 		if err := c.read(ctx, "/engine", "engine modes", &s); err != nil {
 			return err
 		}
@@ -162,13 +162,13 @@ func (c *engineReportCmd) Run(ctx context.Context, a *app) error {
 	if c.JSON {
 		return c.print(ctx, path, "engine report", a.stdout)
 	}
-	var r engineReport
+	var r engineReportView
 	if err := c.read(ctx, path, "engine report", &r); err != nil {
 		return err
 	}
 	t := newTable(a.stdout, "NAME", "STATE", "LAG", "OK", "NOT COMPARED", "WARN", "CONFIG", "CRITICAL", "P50", "P99", "PRIMARY P50", "P99")
 	for _, s := range r.Clients {
-		if s.Role == replayer.Primary {
+		if s.Role == replayer.Primary.String() {
 			continue
 		}
 		t.row(s.Target, s.State, s.LagBlocks, s.Compared["ok"], s.Compared["not_compared"], s.Compared["warn"], s.Compared["config"], s.Compared["critical"],
@@ -178,16 +178,53 @@ func (c *engineReportCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	for _, d := range r.Divergences {
-		var e replayer.Divergence
-		if json.Unmarshal(d.Event, &e) != nil {
-			continue
-		}
+		e := d.Event
 		if _, err := fmt.Fprintf(a.stdout, "\n%s %s %s %s block %d %s: %s\n  primary   %s\n  secondary %s\n  %s\n",
 			d.Stored.UTC().Format(time.RFC3339), d.Secondary, e.Class, e.Method, e.Number, e.Root, e.Why, e.PrimaryAnswer, e.SecondaryAnswer, e.Reproduce); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// clientView is a client as the commands read it from the pages.
+type clientView struct {
+	Target    string        `json:"target"`
+	Role      string        `json:"role"`
+	Mode      string        `json:"mode"`
+	State     string        `json:"state"`
+	Reason    string        `json:"reason"`
+	Number    uint64        `json:"number"`
+	LagBlocks uint64        `json:"lag_blocks"`
+	Oldest    time.Duration `json:"oldest_unreplayed_ns"`
+
+	Compared       map[string]uint64 `json:"compared"`
+	Latency        latencies         `json:"latency"`
+	PrimaryLatency latencies         `json:"primary_latency"`
+}
+
+// engineStatusView is the page /engine as the commands read it.
+type engineStatusView struct {
+	Clients []clientView `json:"clients"`
+}
+
+// engineReportView is the page /engine/report as the command reads it.
+type engineReportView struct {
+	Clients     []clientView `json:"clients"`
+	Divergences []struct {
+		Stored    time.Time `json:"stored"`
+		Secondary string    `json:"secondary"`
+		Event     struct {
+			Class           string          `json:"class"`
+			Why             string          `json:"why"`
+			Method          string          `json:"method"`
+			Root            string          `json:"root"`
+			Number          uint64          `json:"number"`
+			PrimaryAnswer   json.RawMessage `json:"primary_answer"`
+			SecondaryAnswer string          `json:"secondary_answer"`
+			Reproduce       string          `json:"reproduce"`
+		} `json:"event"`
+	} `json:"divergences"`
 }
 
 func seconds(s float64) string {
