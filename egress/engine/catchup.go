@@ -45,7 +45,7 @@ func (r *Replayer) catchUp(ctx context.Context) move {
 	r.account(sent)
 	r.finish(ctx, r.goal.At)
 	behind := 0
-	r.tape.look(func(x *chain.Index, _ chain.Time) { behind, _, _ = x.Behind(r.pos) })
+	r.tape.look(func(x *chain.Index, t chain.Time) { behind, _, _ = x.Behind(r.pos, t) })
 	if behind > arrivedWithin && r.target.Role == Secondary {
 		return move{Probe, "behind"}
 	}
@@ -135,7 +135,6 @@ func (r *Replayer) take(ctx context.Context, step chain.Step, at place) (m move,
 	switch f {
 	case accepted:
 		r.began(step, answer)
-		r.stall.probes = 0
 		return move{}, true
 	case forced:
 		if at == live {

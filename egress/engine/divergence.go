@@ -133,12 +133,10 @@ func (r *Replayer) publish(
 		PrimaryAnswer: recorded(primary), SecondaryAnswer: string(c.raw[:min(len(c.raw), maxEvidence)]),
 		Reproduce: reproduce(call.At, r.target.Address),
 	}
-	if v := r.Status().Version; v != "" {
-		d.SecondaryVersion = jsontext.Value(v)
-	}
+	d.SecondaryVersion = version(r.Status().Version)
 	if r.ports.Chain != nil {
-		if id, ok := r.ports.Chain.Identity(ctx); ok && id.Version != "" {
-			d.PrimaryVersion = jsontext.Value(id.Version)
+		if id, ok := r.ports.Chain.Identity(ctx); ok {
+			d.PrimaryVersion = version(id.Version)
 		}
 	}
 	r.met.diverged(class)
@@ -150,6 +148,14 @@ func (r *Replayer) publish(
 	if err := r.ports.Divergences.Publish(ctx, r.target.Name, d); err != nil && ctx.Err() == nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "engine divergence not stored", slog.Any("error", err))
 	}
+}
+
+// version is a client's raw entry of getClientVersionV1, nil without one.
+func version(raw string) jsontext.Value {
+	if v := jsontext.Value(raw); v.IsValid() {
+		return v
+	}
+	return nil
 }
 
 // reproduce is the command that sends one recorded call to a client.

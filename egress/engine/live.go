@@ -23,7 +23,7 @@ type next struct {
 func (r *Replayer) next() (n next) {
 	n.changed = r.tape.look(func(x *chain.Index, t chain.Time) {
 		n.call, n.standing, n.there = x.Next(r.pos, t)
-		n.behind, _, _ = x.Behind(r.pos)
+		n.behind, _, _ = x.Behind(r.pos, t)
 		n.due = r.cfg.CheckEvery
 		if n.there && n.standing == chain.Undecided {
 			n.due = n.call.Due(t).Sub(t.Now)
@@ -39,6 +39,9 @@ func (r *Replayer) live(ctx context.Context) move {
 	for {
 		r.settle(ctx)
 		n := r.next()
+		if r.tape.lives() != r.life {
+			return move{Probe, "record_anew"}
+		}
 		if n.behind > fallenBehind {
 			return move{Probe, "behind"}
 		}
@@ -167,6 +170,9 @@ func (r *Replayer) watch(ctx context.Context) move {
 	defer check.Stop()
 	for {
 		n := r.next()
+		if r.tape.lives() != r.life {
+			return move{Probe, "record_anew"}
+		}
 		if n.there && n.call.Answer != nil {
 			r.finish(ctx, n.call.At)
 			if r.alarming(n.call) {

@@ -22,6 +22,9 @@ type Log interface {
 	Follow(ctx context.Context, from uint64, f func(record.Entry) error) error
 	// First is the oldest position that the log still holds, one behind the newest if it holds none.
 	First(ctx context.Context) (uint64, error)
+	// Last is the newest position, 0 if there never was one. Below what was read before it says that
+	// the log began anew.
+	Last(ctx context.Context) (uint64, error)
 }
 
 // Cursors keep each client's position between processes. They tell lag, not where to resume.

@@ -20,6 +20,8 @@ const (
 	pauseRecord = 250 * time.Millisecond
 	pauseToken  = time.Second
 	pauseLive   = 20 * time.Millisecond
+	// pauseProbe is the shortest time between two probes, whatever goes wrong.
+	pauseProbe = 20 * time.Millisecond
 )
 
 // stall measures how long a client makes no progress.
@@ -32,6 +34,8 @@ type stall struct {
 
 // probe asks who and where the client is and decides what it needs.
 func (r *Replayer) probe(ctx context.Context) move {
+	sleep(ctx, time.Until(r.probed.Add(pauseProbe)))
+	r.probed = time.Now()
 	if m, ok := r.identify(ctx); !ok {
 		return m
 	}
@@ -45,9 +49,15 @@ func (r *Replayer) probe(ctx context.Context) move {
 		sleep(ctx, pauseRecord)
 		return move{Probe, "record_unavailable"}
 	}
+	if life := r.tape.lives(); life != r.life {
+		r.life, r.pos = life, 0
+	}
 	if !r.recorded(newest) {
 		sleep(ctx, pauseRecord)
 		return move{Probe, "record_behind"}
+	}
+	if m, ok := r.capable(ctx); !ok {
+		return m
 	}
 	h, err := r.courier.latest(ctx)
 	if err != nil {
@@ -94,8 +104,8 @@ func (r *Replayer) lost(ctx context.Context, err error) move {
 	return move{Probe, "unreachable"}
 }
 
-// identify makes sure that the client is of the primary's chain and knows the methods in use. Its
-// first question is what an open breaker lets through.
+// identify makes sure that the client is of the primary's chain. Its first question is what an open
+// breaker lets through.
 func (r *Replayer) identify(ctx context.Context) (m move, ok bool) {
 	id, err := r.courier.identity(ctx)
 	if err != nil {
@@ -109,6 +119,11 @@ func (r *Replayer) identify(ctx context.Context) (m move, ok bool) {
 			return move{Halted, "wrong_chain"}, false
 		}
 	}
+	return move{}, true
+}
+
+// capable makes sure that the client knows the methods in use.
+func (r *Replayer) capable(ctx context.Context) (m move, ok bool) {
 	names, err := r.courier.capabilities(ctx, r.ourCapabilities(ctx))
 	if err != nil {
 		return r.lost(ctx, err), false

@@ -35,9 +35,11 @@ type Replayer struct {
 	session  *chain.Session
 	floor    record.ID // newest recorded forkchoice sent by all sessions
 	pos      uint64    // position of the last finished call
+	life     uint64    // of the log that pos belongs to
 	steps    []chain.Step
 	goal     chain.Call
 	decided  record.ID // newest recorded call when the plan was made
+	probed   time.Time // local
 	stall    stall
 	unfit    int  // read-backs in a row that found another head
 	quiet    bool // the state shown stays while a halted client is asked again
@@ -248,7 +250,7 @@ func (r *Replayer) levels() {
 		if want, wanted = x.Target(t); wanted {
 			number, _ = x.Number(want.Forkchoice.Head)
 		}
-		behind, oldest, waiting = x.Behind(cursor)
+		behind, oldest, waiting = x.Behind(cursor, t)
 	})
 	r.show(func(s *Status) {
 		s.LagBlocks, s.Oldest = uint64(behind), 0 //nolint:gosec // a count

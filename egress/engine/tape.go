@@ -23,10 +23,12 @@ type Tape struct {
 	log   Log
 	clock Clock
 	slog  *slog.Logger
+	also  []string
 
 	mu      sync.Mutex
 	index   *chain.Index
 	read    uint64        // position of the newest entry in the index
+	life    uint64        // counts the times that the log began anew
 	changed chan struct{} // closed at the next change
 	bodies  []body        // newest last
 	size    int64         // of bodies
@@ -40,14 +42,17 @@ type body struct {
 // NewTape makes a tape over log. Calls of methods that match also are kept besides those which
 // replays need.
 func NewTape(cfg Config, log Log, clock Clock, logger *slog.Logger, also ...string) *Tape {
-	t := &Tape{
-		cfg: cfg, log: log, clock: clock, slog: logger,
-		index: chain.New(cfg.MaxCalls), changed: make(chan struct{}),
-	}
-	if len(also) > 0 {
-		t.index.Also = func(method string) bool { return matches(also, method) }
-	}
+	t := &Tape{cfg: cfg, log: log, clock: clock, slog: logger, also: also, changed: make(chan struct{})}
+	t.index = t.fresh()
 	return t
+}
+
+func (t *Tape) fresh() *chain.Index {
+	x := chain.New(t.cfg.MaxCalls)
+	if len(t.also) > 0 {
+		x.Also = func(method string) bool { return matches(t.also, method) }
+	}
+	return x
 }
 
 // Run follows the log until ctx ends. When the log fails it is tried again after a second.
@@ -76,7 +81,16 @@ func (t *Tape) Sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("oldest entry of the record: %w", err)
 	}
+	last, err := t.log.Last(ctx)
+	if err != nil {
+		return fmt.Errorf("newest entry of the record: %w", err)
+	}
 	t.mu.Lock()
+	if last < t.read {
+		t.slog.LogAttrs(ctx, slog.LevelWarn, "engine record began anew", slog.Uint64("last", last), slog.Uint64("read", t.read))
+		t.index, t.read, t.bodies, t.size = t.fresh(), 0, nil, 0
+		t.life++
+	}
 	t.index.Trim(first)
 	from := max(t.read+1, first)
 	t.mu.Unlock()
@@ -123,6 +137,13 @@ func (t *Tape) look(f func(x *chain.Index, now chain.Time)) <-chan struct{} {
 	defer t.mu.Unlock()
 	f(t.index, t.now())
 	return t.changed
+}
+
+// lives counts the times that the log began anew: positions of one life mean nothing in another.
+func (t *Tape) lives() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.life
 }
 
 func (t *Tape) now() chain.Time {

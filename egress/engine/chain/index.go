@@ -2,6 +2,7 @@ package chain
 
 import (
 	"iter"
+	"math"
 	"slices"
 	"sort"
 
@@ -223,15 +224,19 @@ func (x *Index) Capabilities(t Time) (Call, bool) {
 	return Call{}, false
 }
 
-// Behind counts the payloads behind position at, and is the first call there.
-func (x *Index) Behind(at uint64) (payloads int, oldest Call, ok bool) {
-	i := x.behind(at)
-	for _, c := range x.calls[i:] {
+// Behind counts the payloads between position at and the target, which a plan may leave out; and is
+// the first call behind at.
+func (x *Index) Behind(at uint64, t Time) (payloads int, oldest Call, ok bool) {
+	target, found := x.Target(t)
+	for c := range x.Between(at, math.MaxUint64) {
+		if !ok {
+			oldest, ok = *c, true
+		}
+		if !found || c.At > target.At {
+			break
+		}
 		if c.Class == engineapi.ClassReplay {
 			payloads++
-		}
-		if !ok && (c.Class == engineapi.ClassReplay || c.Class == engineapi.ClassForkchoice) {
-			oldest, ok = *c, true
 		}
 	}
 	return payloads, oldest, ok

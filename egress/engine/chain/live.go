@@ -3,6 +3,7 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/ethereum/go-ethereum/common"
 
@@ -79,22 +80,26 @@ func (x *Index) livePayload(s *Session, c Call, every int, t Time) ([]Step, Reas
 	if len(path) > 0 && path[len(path)-1].Payload.Number+1 != c.Payload.Number {
 		return nil, Unconnected, nil
 	}
-	// The forkchoice whose form a checkpoint takes is the last one: a payload names none.
-	form, ok := x.form(c)
-	if !ok {
-		every = len(path) + len(s.above) + 2
-	}
-	return x.steps(s, append(path, c), form, every, t), 0, nil
+	return x.steps(s, append(path, c), x.form(c), every, t), 0, nil
 }
 
-// form is a forkchoice whose method and parameters a checkpoint before c may take.
-func (x *Index) form(c Call) (Call, bool) {
+// form is what a checkpoint before the payload c takes its method and number of parameters from: the
+// last forkchoice, since a payload names none, or the one that goes with the payload's version.
+func (x *Index) form(c Call) Call {
+	f := Call{Class: engineapi.ClassForkchoice, Method: formMethod(engineapi.Version(c.Method))}
 	if n := len(x.forkchoices); n > 0 {
-		f := *x.forkchoices[n-1]
-		f.ID, f.Forkchoice.Head = c.ID, common.Hash{}
-		return f, true
+		f = *x.forkchoices[n-1]
 	}
-	return Call{}, false
+	f.ID, f.Forkchoice.Head = c.ID, common.Hash{}
+	return f
+}
+
+// formMethod is the forkchoice method of the fork in which a version of newPayload came.
+func formMethod(version int) string {
+	if version > 3 {
+		version-- // Prague brought a payload of its own and no forkchoice
+	}
+	return "engine_forkchoiceUpdatedV" + strconv.Itoa(max(version, 1))
 }
 
 func (x *Index) liveForkchoice(s *Session, c Call, every int, t Time) ([]Step, Reason, error) {
