@@ -35,7 +35,7 @@ const (
 	writeSlack       = 10 * time.Second
 	http2Streams     = 128
 	http2Buffer      = 256 << 10
-	certificatePoll  = 5 * time.Second
+	certificatePoll  = 5 * time.Second // the metrics tell of broken files before a client does
 	builderBodyLimit = 1 << 20
 	builderConns     = 16
 )
@@ -268,7 +268,7 @@ func (s *Server) serveAll(ctx context.Context, fronts []front) error {
 	})
 	g.Go(func() error { return newPressure(s.gate, s.policy.Load().BulkSlots).run(serving) })
 	if s.policy.Load().TLS != (TLS{}) {
-		g.Go(func() error { s.watchCertificate(serving); return nil })
+		g.Go(func() error { s.certificate.Watch(serving, certificatePoll); return nil })
 	}
 	g.Go(func() error {
 		defer stop()

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// certificatePoll is how often the certificate's files are looked at.
+// certificatePoll is how often the certificate's files are looked at, so that the metrics tell of broken
+// ones before a client does.
 const certificatePoll = 5 * time.Second
 
 // tlsConfig shows the certificate that is current at each handshake.
@@ -15,21 +16,6 @@ func (d *Door) tlsConfig() *tls.Config {
 	conf := d.certificate.Config(0)
 	conf.NextProtos = []string{"http/1.1"}
 	return conf
-}
-
-// watchCertificate looks at the files now and then, so that the metrics tell of broken ones before a
-// client does.
-func (d *Door) watchCertificate(ctx context.Context) {
-	tick := time.NewTicker(certificatePoll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		d.certificate.Refresh()
-	}
 }
 
 // certificateChanged hears of changes of state only.

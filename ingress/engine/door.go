@@ -153,7 +153,7 @@ func (d *Door) serveAll(ctx context.Context, l net.Listener) error {
 	})
 	polling, stop := context.WithCancel(serving)
 	if srv.TLSConfig != nil {
-		g.Go(func() error { d.watchCertificate(polling); return nil })
+		g.Go(func() error { d.certificate.Watch(polling, certificatePoll); return nil })
 	}
 	g.Go(func() error {
 		defer stop()

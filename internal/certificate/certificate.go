@@ -2,12 +2,13 @@
 // place needs neither a restart nor a reload, and open connections go on as they are. Files that can't be
 // used leave the certificate before them in place.
 //
-// Nothing runs in the background. Whoever listens lets handshakes look at the files (Config with an
-// interval), or calls Refresh now and then, which also tells of a broken file while nobody connects.
-// Polling sees what file events miss: renamed directories, mounted secrets.
+// Nothing runs by itself. Whoever listens lets handshakes look at the files (Config with an interval), or
+// runs Watch, which also tells of a broken file while nobody connects. Polling sees what file events
+// miss: renamed directories, mounted secrets.
 package certificate
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
@@ -58,6 +59,20 @@ func (p *Pair) Refresh() {
 	p.refresh()
 }
 
+// Watch is Refresh at every interval, until ctx ends.
+func (p *Pair) Watch(ctx context.Context, interval time.Duration) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p.Refresh()
+	}
+}
+
 // refreshAfter is Refresh for handshakes: it does nothing when the files were looked at not longer ago
 // than interval, or are being read; who does not get to read shows what is there.
 func (p *Pair) refreshAfter(interval time.Duration) {
@@ -104,7 +119,7 @@ func (p *Pair) read(certFile, keyFile string) (changed bool, err error) {
 }
 
 // Config is TLS 1.3 only, with the pair that is current at each handshake. Handshakes look at the files
-// themselves, at most once per interval; with none they leave that to Refresh.
+// themselves, at most once per interval; with none they leave that to Watch.
 func (p *Pair) Config(interval time.Duration) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,

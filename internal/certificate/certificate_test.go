@@ -1,10 +1,12 @@
 package certificate_test
 
 import (
+	"context"
 	"crypto/tls"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -108,6 +110,23 @@ func TestLoadKeepsThePairAndItsFilesWhenOthersCantBeUsed(t *testing.T) {
 	require.NoError(t, p.Load(cert, key))
 	require.Equal(t, int64(3), serial(t, p.Config(0)), "at once")
 	require.Len(t, p.reports, 1, "of what Load did its caller knows")
+}
+
+func TestWatchRefreshesUntilItsContextEnds(t *testing.T) {
+	p := load(t, 1)
+	selfsigned.Write(t, p.dir(), 2)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go p.Watch(ctx, time.Minute)
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		require.Equal(t, int64(1), serial(t, p.Config(0)))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, int64(2), serial(t, p.Config(0)))
+		cancel()
+	})
+	require.Equal(t, []error{nil}, p.reports)
 }
 
 func TestHandshakesLookAtTheFilesAtMostOncePerInterval(t *testing.T) {
