@@ -104,6 +104,7 @@ func validID(id []byte) []byte {
 		if v.IsValid() {
 			return id
 		}
+	default:
 	}
 	return nil
 }

@@ -69,6 +69,7 @@ func BenchmarkProxied(b *testing.B) {
 }
 
 func post(b *testing.B, c *http.Client, url, auth, body string) {
+	b.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(b, err)
 	req.Header["Authorization"] = []string{auth}
@@ -86,7 +87,7 @@ func BenchmarkExchange(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			f := made(b, "http://127.0.0.1:1")
 			f.ports.Recorder = blank{}
-			f.order.primary.client = &canned{status: 200, body: []byte(`{"jsonrpc":"2.0","id":1,"result":` + valid + `}`)}
+			f.order.primary.client = &canned{drop: true, status: 200, body: []byte(`{"jsonrpc":"2.0","id":1,"result":` + valid + `}`)}
 			raw := bytes.Clone([]byte(body))
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()

@@ -59,7 +59,7 @@ func (b *budget) read(r io.Reader, announced, limit int64) (body []byte, held in
 		if int64(len(body)) > limit {
 			return nil, held, errBodyTooLarge
 		}
-		if err == io.EOF { //nolint:errorlint // readers return it as it is
+		if err == io.EOF {
 			return body, held, nil
 		}
 		if err != nil {

@@ -24,20 +24,20 @@ import (
 )
 
 // sample is the capture of a real client: 53 calls over six forks.
-func sample(t testing.TB) (asked, answered [][]byte) {
-	t.Helper()
+func sample(tb testing.TB) (asked, answered [][]byte) {
+	tb.Helper()
 	f, err := os.Open("../../internal/eltest/testdata/sample.jsonl")
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
 		var line struct{ Req, Resp json.RawMessage }
-		require.NoError(t, json.Unmarshal(lines.Bytes(), &line))
+		require.NoError(tb, json.Unmarshal(lines.Bytes(), &line))
 		asked, answered = append(asked, line.Req), append(answered, line.Resp)
 	}
-	require.NoError(t, lines.Err())
-	require.Len(t, asked, 53)
+	require.NoError(tb, lines.Err())
+	require.Len(tb, asked, 53)
 	return asked, answered
 }
 
@@ -275,7 +275,7 @@ func TestASlowPrimaryIsAnErrorToo(t *testing.T) {
 	require.Equal(t, 504, s.status)
 	require.JSONEq(t, `{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"the primary execution client did not answer in time"}}`, s.body)
 	require.Equal(t, unknownTimeout, f.book.outcome(t, 1).Unknown)
-	require.Equal(t, 1.0, counter(t, f, "millrace_engine_calls_total", "outcome", outcomeTimeout))
+	require.Equal(t, 1, counter(t, f, "millrace_engine_calls_total", "outcome", outcomeTimeout))
 }
 
 func TestAnAnswerCutShortIsNotPassedOn(t *testing.T) {
@@ -341,6 +341,7 @@ type flaky struct {
 }
 
 func newFlaky(t *testing.T) *flaky {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &flaky{Listener: l}

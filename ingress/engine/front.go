@@ -17,7 +17,7 @@ import (
 const contentTypeJSON = "application/json"
 
 // contentTypeTable is what geth takes for JSON-RPC.
-var contentTypeTable = []string{contentTypeJSON, "application/json-rpc", "application/jsonrequest"} //nolint:gochecknoglobals // a table
+var contentTypeTable = []string{contentTypeJSON, "application/json-rpc", "application/jsonrequest"}
 
 // handler serves calls whose life root bounds, not the connection that they came on.
 func (d *Door) handler(root context.Context) http.Handler {

@@ -64,10 +64,10 @@ func (l *ledger) methods() []string {
 }
 
 // outcome waits for the outcome of the n-th call, from 1.
-func (l *ledger) outcome(t testing.TB, n uint64) *record.Outcome {
-	t.Helper()
+func (l *ledger) outcome(tb testing.TB, n uint64) *record.Outcome {
+	tb.Helper()
 	var o *record.Outcome
-	require.Eventually(t, func() bool {
+	require.Eventually(tb, func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		o = l.outcomes[record.ID{Epoch: epoch, Sequence: n}]
@@ -107,14 +107,15 @@ type got struct {
 }
 
 // newPrimary answers every call with a result of null under its id, until answer is set.
-func newPrimary(t testing.TB, n byte) *primary {
+func newPrimary(tb testing.TB, n byte) *primary {
+	tb.Helper()
 	p := &primary{secret: secretOf(n)}
 	p.answer = func(w http.ResponseWriter, _ *http.Request, body []byte) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(results(body, "null"))
 	}
 	p.Server = httptest.NewServer(p)
-	t.Cleanup(p.Close)
+	tb.Cleanup(p.Close)
 	return p
 }
 
@@ -176,12 +177,12 @@ func secretOf(n byte) (s engineapi.Secret) {
 }
 
 // secretFile writes the n-th secret as geth does.
-func secretFile(t testing.TB, n byte) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "jwt.hex")
+func secretFile(tb testing.TB, n byte) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "jwt.hex")
 	const digits = "0123456789abcdef"
 	text := "0x" + strings.Repeat(string([]byte{digits[n>>4], digits[n&15]}), 32)
-	require.NoError(t, os.WriteFile(path, []byte(text+"\n"), 0o600))
+	require.NoError(tb, os.WriteFile(path, []byte(text+"\n"), 0o600))
 	return path
 }
 
@@ -221,31 +222,31 @@ func (l *logged) String() string {
 }
 
 // made is a Door that does not run.
-func made(t testing.TB, url string, changes ...func(*Config)) *front {
-	t.Helper()
+func made(tb testing.TB, url string, changes ...func(*Config)) *front {
+	tb.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.Primary = "127.0.0.1:0", url
-	cfg.JWTSecret, cfg.PrimaryJWTSecret = secretFile(t, callerSecret), secretFile(t, primarySecret)
+	cfg.JWTSecret, cfg.PrimaryJWTSecret = secretFile(tb, callerSecret), secretFile(tb, primarySecret)
 	for _, change := range changes {
 		change(&cfg)
 	}
 	f := &front{
-		t: t, log: &logged{}, reg: prometheus.NewRegistry(),
+		t: tb, log: &logged{}, reg: prometheus.NewRegistry(),
 		book:   &ledger{outcomes: map[record.ID]*record.Outcome{}},
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true}},
 	}
 	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	f.Door, err = New(cfg, Ports{Recorder: f.book, Clock: f.book, Epoch: epoch}, log, f.reg)
-	require.NoError(t, err)
-	t.Cleanup(f.close)
+	require.NoError(tb, err)
+	tb.Cleanup(f.close)
 	return f
 }
 
 // open runs a door before p until the test ends.
-func open(t testing.TB, p *primary, changes ...func(*Config)) *front {
-	t.Helper()
-	return made(t, p.URL, changes...).run()
+func open(tb testing.TB, p *primary, changes ...func(*Config)) *front {
+	tb.Helper()
+	return made(tb, p.URL, changes...).run()
 }
 
 func (f *front) run() *front {
@@ -260,6 +261,12 @@ func (f *front) run() *front {
 	})
 	require.Eventually(f.t, func() bool { return f.Addr() != nil }, patience, time.Millisecond)
 	return f
+}
+
+// settled waits until nothing is in flight: the caller has its answer a moment before.
+func (f *front) settled() {
+	f.t.Helper()
+	require.Eventually(f.t, func() bool { return f.budget.used() == 0 }, patience, time.Millisecond)
 }
 
 // forwarding makes the primary judge tokens.

@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -171,7 +170,7 @@ func (w *slowWriter) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.order = append(w.order, n)
 	w.mu.Unlock()
 	trace.WroteRequest(httptrace.WroteRequestInfo{})
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(results(body, "null")))}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(results(body, "null")))}, nil
 }
 
 func TestI03ForkchoicesAreWrittenInTheOrderOfTheirSequence(t *testing.T) {
@@ -267,5 +266,5 @@ func TestAReplayToAPrimaryThatIsGoneIsAnError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, _, err = f.Replay(ctx, 0, []byte(forkchoice("1", hashA, "null")))
-	require.True(t, errors.Is(err, context.Canceled))
+	require.ErrorIs(t, err, context.Canceled)
 }

@@ -15,6 +15,7 @@ import (
 
 // second is another client, as a Target.
 func second(t *testing.T, p *primary, n byte) Target {
+	t.Helper()
 	return Target{Name: "second", URL: p.URL, JWTSecret: secretFile(t, n)}
 }
 
@@ -154,7 +155,7 @@ func TestClientVersionsAreOneFlatList(t *testing.T) {
 	require.Equal(t, int64(len(one)), f.book.outcome(t, 2).Size, "the record has the primary's")
 
 	answer(`{"jsonrpc":"2.0","id":1,"result":[ ]}`)
-	require.Equal(t, `{"jsonrpc":"2.0","id":1,"result":[ {"code":"A"},{"code":"B"},{"code":"Z"}]}`, f.call(call).body)
+	require.Equal(t, `{"jsonrpc":"2.0","id":1,"result":[ {"code":"A"},{"code":"B"},{"code":"Z"}]}`, f.call(call).body) //nolint:testifylint // byte for byte
 	for _, left := range []string{`{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}`, `{"jsonrpc":"2.0","id":1,"result":null}`, `{`, ``, `[]`} {
 		answer(left)
 		require.Equal(t, left, f.call(call).body)
@@ -164,7 +165,7 @@ func TestClientVersionsAreOneFlatList(t *testing.T) {
 
 	answer(`[{"id":5,"result":["0x1"]},{"id":6,"result":[` + ours + `]}]`)
 	batch := `[` + rpc("5", "engine_exchangeCapabilities", "[]") + `,` + rpc("6", "engine_getClientVersionV1", "{}") + `]`
-	require.Equal(t, `[{"id":5,"result":["0x1"]},{"id":6,"result":[`+ours+`,{"code":"A"},{"code":"B"},{"code":"Z"}]}]`, f.call(batch).body)
+	require.Equal(t, `[{"id":5,"result":["0x1"]},{"id":6,"result":[`+ours+`,{"code":"A"},{"code":"B"},{"code":"Z"}]}]`, f.call(batch).body) //nolint:testifylint // byte for byte
 
 	f.Versions("alpha", nil)
 	f.Versions("zeta", nil)
