@@ -81,12 +81,14 @@ func (t *Tape) Sync(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("oldest entry of the record: %w", err)
 	}
+	// Read before asking: while the answer is under way, others go on reading what is newer than it.
+	read := t.next() - 1
 	last, err := t.log.Last(ctx)
 	if err != nil {
 		return fmt.Errorf("newest entry of the record: %w", err)
 	}
 	t.mu.Lock()
-	if last < t.read {
+	if last < read {
 		t.slog.LogAttrs(ctx, slog.LevelWarn, "engine record began anew", slog.Uint64("last", last), slog.Uint64("read", t.read))
 		t.index, t.read, t.bodies, t.size = t.fresh(), 0, nil, 0
 		t.life++
