@@ -104,17 +104,25 @@ func soakUnderKills(t *testing.T, p *pipeline, rate float64) {
 		s.run(t, i)
 	}
 	lives := livesOf(s.samples, s.warm)
-	report(t, "%s at %.0f/s with %d kills: %d accepted, 0 lost\n%s\n%s", time.Since(s.began).Round(time.Second), rate, s.parts,
-		s.journal.Count(loadtest.AnswerAccepted), tableOfLives(lives), tableOfSamples(s.samples))
+	own, err := loadtest.ReadUsage([]int{os.Getpid()})
+	require.NoError(t, err)
+	report(t, "%s at %.0f/s with %d kills: %d accepted, 0 lost; sender, builder and checks took up to %.0f MB\n%s\n%s",
+		time.Since(s.began).Round(time.Second), rate, s.parts, s.journal.Count(loadtest.AnswerAccepted), mb(own.PeakRSS),
+		tableOfLives(lives), tableOfSamples(s.samples))
 	require.Zero(t, s.journal.Count(loadtest.AnswerUnknown), "a careful sender gets an answer in the end")
 	require.Empty(t, grown(lives))
 	for _, x := range s.samples {
-		require.Less(t, x.rss, int64(maxSoakRSS), "%s at %s", x.process, x.at)
+		require.Less(t, x.rss, maxRSS(), "%s at %s", x.process, x.at)
 	}
 }
 
-// maxSoakRSS is the promise about memory, bytes.
-const maxSoakRSS = 512 << 20
+// maxRSS is the promise about memory on a machine with two CPUs, bytes; the ordinary run may be on any.
+func maxRSS() int64 {
+	if soakMinutes() > 0 {
+		return 512 << 20
+	}
+	return 1 << 30
+}
 
 // run is one part: load, somewhere in it a kill, and then the check.
 func (s *soaking) run(t *testing.T, i int) {
