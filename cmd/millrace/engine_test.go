@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/eltest"
+	"millrace/internal/eltest/drive"
+	"millrace/internal/engineapi"
+)
+
+const captureFile = "../../internal/eltest/testdata/sample.jsonl"
+
+// el is a fake execution client with a secret of its own.
+type el struct {
+	*eltest.Fake
+	secret engineapi.Secret
+	file   string
+}
+
+// secretFile is a secret of 32 equal bytes, and the file with it.
+func secretFile(t *testing.T, b byte) (engineapi.Secret, string) {
+	t.Helper()
+	text := fmt.Sprintf("%064s", strings.Repeat(fmt.Sprintf("%02x", b), 32))
+	s, err := engineapi.ParseSecret(text)
+	require.NoError(t, err)
+	return s, writeFile(t, text+"\n")
+}
+
+func newEL(t *testing.T, b byte, cfg eltest.Config) *el {
+	t.Helper()
+	e := &el{}
+	e.secret, e.file = secretFile(t, b)
+	cfg.Secret, cfg.Name = &e.secret, fmt.Sprintf("F%d", b%10)
+	e.Fake = eltest.NewFake(cfg)
+	require.NoError(t, e.Start())
+	t.Cleanup(e.Stop)
+	return e
+}
+
+// bed is an engine process between a driver and fake clients.
+type bed struct {
+	*proc
+	dir     string
+	args    []string
+	clients []*el
+	secret  engineapi.Secret // of the consensus client
+	driver  *drive.Driver
+}
+
+// newBed starts an engine with as many secondaries, named b, c, …
+func newBed(t *testing.T, secondaries int, args ...string) *bed {
+	t.Helper()
+	b := &bed{dir: t.TempDir()}
+	secret, file := secretFile(t, 0xc1)
+	b.secret = secret
+	for i := range secondaries + 1 {
+		b.clients = append(b.clients, newEL(t, byte(i+1), eltest.Config{}))
+	}
+	var list []map[string]string
+	for i, c := range b.clients[1:] {
+		list = append(list, map[string]string{"name": string(rune('b' + i)), "url": c.URL(), "jwt_secret": c.file})
+	}
+	js, err := json.Marshal(list)
+	require.NoError(t, err)
+	b.args = append([]string{
+		"engine", "--nats.store_dir=" + filepath.Join(b.dir, "nats"), "--engine.spool_dir=" + filepath.Join(b.dir, "engine"),
+		"--engine.listen=" + freeAddr(t), "--engine.primary=" + b.clients[0].URL(), "--engine.jwt_secret=" + file,
+		"--engine.primary_jwt_secret=" + b.clients[0].file, "--engine.secondaries=" + string(js),
+		"--engine.replay.probe_every=50ms", "--engine.replay.retry_min=20ms", "--engine.replay.retry_max=200ms", "--engine.replay.check_every=200ms",
+	}, args...)
+	b.up(t)
+	b.driver = drive.New(drive.Config{Target: b.endpoint(), Genesis: miniGenesis(t), BuildWait: time.Microsecond, Seed: 3})
+	require.NoError(t, b.driver.Sync(t.Context()))
+	return b
+}
+
+func (b *bed) up(t *testing.T) {
+	t.Helper()
+	b.proc = start(t, nil, b.args...)
+	b.url("engine")
+}
+
+func (b *bed) endpoint() drive.Endpoint {
+	return drive.Endpoint{URL: b.url("engine"), Secret: b.secret}
+}
+
+func miniGenesis(t *testing.T) drive.Genesis {
+	t.Helper()
+	g, err := drive.ReadGenesis("../../internal/eltest/testdata/genesis-mini.json")
+	require.NoError(t, err)
+	return g
+}
+
+// slots drives so many random slots.
+func (b *bed) slots(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		require.NoError(t, b.driver.Random(t.Context()))
+	}
+}
+
+// together waits until the clients are at the driver's head.
+func (b *bed) together(t *testing.T, clients ...*el) {
+	t.Helper()
+	for i, c := range clients {
+		eventually(t, fmt.Sprintf("client %d is at the head", i), func() bool { return c.Head().Hash == b.driver.Head().Hash })
+	}
+}
+
+// command runs a command against the process.
+func (b *bed) command(t *testing.T, args ...string) output {
+	t.Helper()
+	return call(t, "", nil, append(args, "--admin="+b.url("admin"), "--token-file="+filepath.Join(b.dir, "admin.token"))...)
+}
+
+// obeyed checks what every secondary may rely on: forkchoices without attributes and in the order in
+// which they were sent, no getPayload, tokens of its own.
+func obeyed(t *testing.T, c *el) {
+	t.Helper()
+	for _, s := range c.CallsOf(engineapi.ClassForkchoice) {
+		f, err := s.Call.Forkchoice()
+		require.NoError(t, err)
+		require.False(t, f.Attributes, "I2")
+	}
+	require.Empty(t, c.CallsOf(engineapi.ClassPayload), "I2")
+	for _, s := range c.Calls() {
+		require.NoError(t, c.secret.Verify(s.Authorization, s.At.Add(5*time.Second)), "I10")
+	}
+}
+
+func TestEngineKeepsItsSecondariesAtTheHead(t *testing.T) {
+	b := newBed(t, 2)
+	b.slots(t, 30)
+	b.together(t, b.clients...)
+	status, body := get(t, b.url("admin")+"/readyz")
+	require.Equal(t, http.StatusOK, status, body)
+
+	// One hangs, one is gone, one after the other and both at once; the primary never notices.
+	b.clients[1].Fail(eltest.Fault{Hang: true})
+	b.clients[2].Stop()
+	b.slots(t, 40)
+	require.Equal(t, b.driver.Head().Hash, b.clients[0].Head().Hash)
+	b.clients[1].Recover()
+	require.NoError(t, b.clients[2].Start())
+	b.together(t, b.clients...)
+	for _, c := range b.clients[1:] {
+		obeyed(t, c)
+	}
+	o := b.command(t, "engine", "status")
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Contains(t, o.out, "secondary")
+	o = b.command(t, "engine", "report")
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.NotContains(t, o.out, "critical")
+	require.Equal(t, exitOK, b.stop())
+}
+
+func TestInvariant10NoTokenIsKept(t *testing.T) {
+	b := newBed(t, 1)
+	b.slots(t, 20)
+	b.together(t, b.clients...)
+	require.Equal(t, exitOK, b.stop())
+	require.NotContains(t, b.log.String(), "eyJ")
+	require.NoError(t, filepath.WalkDir(b.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.False(t, bytes.Contains(data, []byte("eyJ")), path)
+		require.False(t, bytes.Contains(bytes.ToLower(data), []byte("authorization")), path)
+		return nil
+	}))
+}
+
+// I11: what the door refuses reaches neither the primary nor a secondary.
+func TestInvariant11RefusedCallsReachNobody(t *testing.T) {
+	b := newBed(t, 1)
+	b.slots(t, 3)
+	b.together(t, b.clients...)
+	before := len(b.clients[0].Calls())
+	wrong := drive.Endpoint{URL: b.url("engine"), Secret: b.clients[0].secret}
+	head := b.driver.Head()
+	for range 3 {
+		_, err := wrong.Call(t.Context(), "engine_forkchoiceUpdatedV1", map[string]any{
+			"headBlockHash": eltest.GenesisBlock.Hash, "safeBlockHash": eltest.GenesisBlock.Hash, "finalizedBlockHash": eltest.GenesisBlock.Hash,
+		}, nil)
+		require.ErrorContains(t, err, "signature is invalid")
+	}
+	require.Equal(t, before, len(b.clients[0].Calls()))
+	b.slots(t, 1)
+	b.together(t, b.clients...)
+	for _, s := range b.clients[1].CallsOf(engineapi.ClassForkchoice) {
+		f, err := s.Call.Forkchoice()
+		require.NoError(t, err)
+		require.NotEqual(t, eltest.GenesisBlock.Hash, f.Finalized)
+	}
+	require.NotEqual(t, head, b.driver.Head())
+}
+
+func TestPromotionIsRefusedWithItsReasonAndSurvivesARestart(t *testing.T) {
+	b := newBed(t, 2)
+	b.slots(t, 10)
+	b.together(t, b.clients...)
+	b.clients[2].Stop()
+	b.slots(t, 5)
+	b.together(t, b.clients[0], b.clients[1])
+	for name, reason := range map[string]string{"nobody": "no execution client", "primary": "already", "c": "not in sync"} {
+		o := b.command(t, "engine", "promote", name)
+		require.NotEqual(t, exitOK, o.code)
+		require.Contains(t, o.errors, reason)
+	}
+	o := b.command(t, "engine", "promote", "b")
+	require.Equal(t, exitOK, o.code, o.errors)
+	b.slots(t, 10)
+	b.together(t, b.clients[0], b.clients[1])
+	require.NoError(t, b.clients[2].Start())
+	b.together(t, b.clients...)
+	obeyed(t, b.clients[2])
+
+	require.Equal(t, exitOK, b.stop())
+	b.clients[0].Forget()
+	b.up(t)
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	require.NotEmpty(t, b.clients[1].CallsOf(engineapi.ClassPayload), "b builds")
+	require.Empty(t, b.clients[0].CallsOf(engineapi.ClassPayload))
+}
+
+func TestModesAreSwitchedWhileItRuns(t *testing.T) {
+	b := newBed(t, 1)
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	o := b.command(t, "engine", "modes", "b", "off")
+	require.Equal(t, exitOK, o.code, o.errors)
+	eventually(t, "off", func() bool { return strings.Contains(b.command(t, "engine", "modes", "b").out, "off") })
+	at := b.clients[1].Head()
+	b.slots(t, 5)
+	require.Equal(t, at, b.clients[1].Head())
+	require.Equal(t, exitUsage, b.command(t, "engine", "modes", "b", "sideways").code)
+	require.NotEqual(t, exitOK, b.command(t, "engine", "modes", "nobody", "off").code)
+	require.Equal(t, exitOK, b.command(t, "engine", "modes", "b", "configured").code)
+	b.together(t, b.clients...)
+}
+
+// The primary is caught up from the record after an outage during which the network went on.
+func TestAPrimaryThatWasAwayIsCaughtUp(t *testing.T) {
+	b := newBed(t, 1)
+	network := newEL(t, 0x77, eltest.Config{})
+	b.driver = drive.New(drive.Config{
+		Target: b.endpoint(), Network: &drive.Endpoint{URL: network.URL(), Secret: network.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond, Seed: 5,
+	})
+	require.NoError(t, b.driver.Sync(t.Context()))
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	b.clients[0].Stop()
+	b.slots(t, 50)
+	require.NotZero(t, b.driver.Refused())
+	require.NoError(t, b.clients[0].Start())
+	b.together(t, b.clients[0])
+	b.together(t, b.clients[1])
+	obeyed(t, b.clients[1])
+}
+
+func TestUsersOfClProxyChangeOneWord(t *testing.T) {
+	primary, secondary := newEL(t, 1, eltest.Config{}), newEL(t, 1, eltest.Config{})
+	_, port, err := net.SplitHostPort(freeAddr(t))
+	require.NoError(t, err)
+	dir := t.TempDir()
+	p := start(t, nil, "engine", "--primary-builder", primary.URL(), "--secondary-builder", secondary.URL(), "--port", port,
+		"--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.spool_dir="+filepath.Join(dir, "engine"))
+	p.url("engine")
+	d := drive.New(drive.Config{Target: drive.Endpoint{URL: "http://127.0.0.1:" + port, Secret: primary.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond})
+	require.NoError(t, d.Sync(t.Context()))
+	for range 20 {
+		require.NoError(t, d.Random(t.Context()))
+	}
+	require.Equal(t, d.Head().Hash, primary.Head().Hash)
+	eventually(t, "the secondary follows", func() bool { return secondary.Head() == primary.Head() })
+	obeyed(t, secondary)
+}
+
+func TestEngineNeedsAPrimaryAndValidSecondaries(t *testing.T) {
+	_, file := secretFile(t, 1)
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "engine.primary"},
+		{[]string{"--engine.primary=http://127.0.0.1:1"}, "jwt_secret"},
+		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"a","url":"ftp://x"}]`}, "secondary a: url"},
+		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"primary","url":"http://x"}]`}, "two clients"},
+		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"a b","url":"http://x","mode":"x"}]`}, "letters"},
+		{[]string{"--port=70000", "--primary-builder=http://127.0.0.1:1"}, "no port"},
+	} {
+		o := call(t, "", nil, append([]string{"engine", "--nats.store_dir=" + t.TempDir()}, tc.args...)...)
+		require.Equal(t, exitUsage, o.code, tc.want)
+		require.Contains(t, o.errors, tc.want)
+	}
+}
+
+// I14: the capture, imported and replayed to a fresh client with another secret.
+func TestInvariant14ACaptureIsImportedAndReplayedWithoutAMismatch(t *testing.T) {
+	dir := t.TempDir()
+	store, spool := "--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.spool_dir="+filepath.Join(dir, "engine")
+	o := call(t, "", nil, "engine", "import", store, spool, captureFile)
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Contains(t, o.out, "53 calls imported")
+
+	o = call(t, "", nil, "engine", "export", "--store="+filepath.Join(dir, "nats"))
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Equal(t, 53, strings.Count(o.out, "\n"))
+	require.NotContains(t, o.out, "eyJ")
+
+	for _, mode := range []string{"verbatim", "path", "payload-only"} {
+		fresh := newEL(t, 9, eltest.Config{})
+		out := filepath.Join(t.TempDir(), "out.jsonl")
+		o = call(t, "", nil, "replay", "engine", "--store="+filepath.Join(dir, "nats"), "--mode="+mode, "--to="+fresh.URL(), "--jwt-secret="+fresh.file, "--out="+out, "--json")
+		require.Equal(t, exitOK, o.code, o.errors)
+		var sum struct {
+			Classes map[string]int `json:"classes"`
+			Number  uint64         `json:"number"`
+		}
+		require.NoError(t, json.Unmarshal([]byte(o.out), &sum), o.out)
+		for class, n := range sum.Classes {
+			require.True(t, class == "ok" || class == "not_compared" || n == 0, o.out)
+		}
+		require.Equal(t, uint64(12), fresh.Head().Number)
+		lines, err := os.ReadFile(out)
+		require.NoError(t, err)
+		require.NotZero(t, bytes.Count(lines, []byte("\n")))
+	}
+}
+
+func TestAReplayToTheWrongChainWritesNothing(t *testing.T) {
+	fresh := newEL(t, 9, eltest.Config{ChainID: 5})
+	o := call(t, "", nil, "replay", "engine", "--file="+captureFile, "--to="+fresh.URL(), "--jwt-secret="+fresh.file,
+		"--chain-id=770077", "--genesis="+eltest.GenesisBlock.Hash.Hex())
+	require.Equal(t, exitFailure, o.code)
+	require.Contains(t, o.errors, "another chain")
+	require.Empty(t, fresh.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice))
+}
+
+func TestTheDriveCommandDrives(t *testing.T) {
+	fresh := newEL(t, 9, eltest.Config{})
+	o := call(t, "", nil, "engine", "drive", "--to="+fresh.URL(), "--jwt-secret="+fresh.file, "--genesis=../../internal/eltest/testdata/genesis-mini.json", "--slots=12", "--every=1ms", "--random")
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Equal(t, 12, strings.Count(o.out, "slot "))
+	require.NotZero(t, fresh.Head().Number)
+}
