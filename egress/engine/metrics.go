@@ -53,6 +53,7 @@ type targetMetrics struct {
 	m      *metrics
 	target string
 	isOpen atomic.Bool
+	ended  atomic.Bool
 }
 
 func (m *metrics) of(target string) *targetMetrics {
@@ -80,6 +81,7 @@ func (m *metrics) of(target string) *targetMetrics {
 
 // forget deletes the client's label values.
 func (t *targetMetrics) forget() {
+	t.ended.Store(true)
 	by := prometheus.Labels{"secondary": t.target}
 	for _, v := range []interface {
 		DeletePartialMatch(labels prometheus.Labels) int
@@ -148,8 +150,11 @@ func (t *targetMetrics) open(open bool) {
 func (t *targetMetrics) breakerOpen() bool { return t.isOpen.Load() }
 
 func (t *targetMetrics) levels(s *Status) {
+	if t.ended.Load() {
+		return
+	}
 	t.m.lagBlocks.WithLabelValues(t.target).Set(float64(s.LagBlocks))
-	t.m.lagSeconds.WithLabelValues(t.target).Set(s.Oldest.Seconds())
+	t.m.lagSeconds.WithLabelValues(t.target).Set(s.Oldest)
 	alien := 0.0
 	if s.ForeignWriter {
 		alien = 1
