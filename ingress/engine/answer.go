@@ -78,7 +78,7 @@ func failure(x *exchange, status int) []byte {
 // answer under null.
 func appendErrors(x *exchange, e *jsonrpc.Error) []byte {
 	if len(x.calls) == 0 {
-		return jsonrpc.AppendError(nil, nil, e)
+		return appendError(nil, nil, e)
 	}
 	var out []byte
 	for _, c := range x.calls {
@@ -88,12 +88,23 @@ func appendErrors(x *exchange, e *jsonrpc.Error) []byte {
 		if len(out) > 0 {
 			out = append(out, ',')
 		}
-		out = jsonrpc.AppendError(out, validID(c.ID), e)
+		out = appendError(out, validID(c.ID), e)
 	}
 	if x.batch && len(out) > 0 {
 		return append(append([]byte{'['}, out...), ']')
 	}
 	return out
+}
+
+// appendError appends an error with its members in geth's order; a nil id is null.
+func appendError(dst, id []byte, e *jsonrpc.Error) []byte {
+	if id == nil {
+		id = []byte("null")
+	}
+	dst = append(append(dst, `{"jsonrpc":"2.0","id":`...), id...)
+	dst = strconv.AppendInt(append(dst, `,"error":{"code":`...), int64(e.Code), 10)
+	dst, _ = jsontext.AppendQuote(append(dst, `,"message":`...), e.Message) // fails on bad UTF-8 alone
+	return append(dst, "}}"...)
 }
 
 // validID is the raw id, or nil for what is no id: it is echoed into JSON of our own.
@@ -112,7 +123,7 @@ func validID(id []byte) []byte {
 // tooManyCalls is geth's answer to a batch above its limit, under the id of the first call.
 func tooManyCalls(body []byte) []byte {
 	e := &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: messageBatch}
-	out := jsonrpc.AppendError([]byte{'['}, firstID(body), e)
+	out := appendError([]byte{'['}, firstID(body), e)
 	return append(out, ']')
 }
 

@@ -241,17 +241,17 @@ func TestAnUnreachablePrimaryIsAnErrorUnderTheCallersOwnID(t *testing.T) {
 	p := newPrimary(t, primarySecret)
 	f := open(t, p)
 	p.Close()
-	const e = `,"jsonrpc":"2.0","error":{"code":-32603,"message":"the primary execution client is unreachable"}}`
+	const e = `,"error":{"code":-32603,"message":"the primary execution client is unreachable"}}`
 	for body, want := range map[string]string{
-		rpc("1", "x", ""):                      `{"id":1` + e,
-		rpc(`"\u00e9"`, "x", ""):               `{"id":"\u00e9"` + e,
-		rpc("null", "x", ""):                   `{"id":null` + e,
-		rpc("12345678901234567890.5", "x", ""): `{"id":12345678901234567890.5` + e,
-		rpc("[1]", "x", ""):                    `{"id":null` + e,
-		rpc("nope", "x", ""):                   `{"id":null` + e,
+		rpc("1", "x", ""):                      `{"jsonrpc":"2.0","id":1` + e,
+		rpc(`"\u00e9"`, "x", ""):               `{"jsonrpc":"2.0","id":"\u00e9"` + e,
+		rpc("null", "x", ""):                   `{"jsonrpc":"2.0","id":null` + e,
+		rpc("12345678901234567890.5", "x", ""): `{"jsonrpc":"2.0","id":12345678901234567890.5` + e,
+		rpc("[1]", "x", ""):                    `{"jsonrpc":"2.0","id":null` + e,
+		rpc("nope", "x", ""):                   `{"jsonrpc":"2.0","id":null` + e,
 		`{"jsonrpc":"2.0","method":"x"}`:       ``,
-		`{`:                                    `{"id":null` + e,
-		`[` + rpc("1", "x", "") + `,{"method":"n"},` + rpc("2", "y", "") + `]`: `[{"id":1` + e + `,{"id":2` + e + `]`,
+		`{`:                                    `{"jsonrpc":"2.0","id":null` + e,
+		`[` + rpc("1", "x", "") + `,{"method":"n"},` + rpc("2", "y", "") + `]`: `[{"jsonrpc":"2.0","id":1` + e + `,{"jsonrpc":"2.0","id":2` + e + `]`,
 	} {
 		s := f.call(body)
 		require.Equal(t, 502, s.status, body)

@@ -153,12 +153,12 @@ func (d *Door) unread(w http.ResponseWriter, err error) {
 		return
 	case errors.Is(err, errExhausted):
 		e.Code, e.Message = jsonrpc.CodeInternal, messageBusy
-		reply{status: http.StatusServiceUnavailable, body: jsonrpc.AppendError(nil, nil, e)}.writeTo(w)
+		reply{status: http.StatusServiceUnavailable, body: appendError(nil, nil, e)}.writeTo(w)
 		return
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e.Message = "read timeout"
 	}
-	reply{status: http.StatusOK, body: jsonrpc.AppendError(nil, nil, e)}.writeTo(w)
+	reply{status: http.StatusOK, body: appendError(nil, nil, e)}.writeTo(w)
 }
 
 // isUpgrade is geth's test for a WebSocket handshake.
