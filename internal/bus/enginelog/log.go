@@ -125,6 +125,8 @@ func (r *Reader) stream(ctx context.Context) (jetstream.JetStream, jetstream.Str
 	if err != nil {
 		return nil, nil, fmt.Errorf("read engine log: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout) // whatever the caller's: one without a responder is not answered
+	defer cancel()
 	s, err := js.Stream(ctx, subjects.StreamEngine)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, nil, ErrNoLog

@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
 
 const (
-	soon = 20 * time.Second // bound of what should take milliseconds, on a busy machine
+	soon = 30 * time.Second // bound of what should take milliseconds, on a busy machine
 	tick = 5 * time.Millisecond
 )
 

@@ -31,7 +31,6 @@ const (
 const (
 	codeMessageTooLarge = 10054 // the stream takes no message of that size
 	codeHeaderTooLarge  = 10097
-	codeWrongLastID     = 10070 // the message before is not the stream's last one
 )
 
 // publisher publishes what the journal hands out, in its order. It is used by one goroutine, ended aside.

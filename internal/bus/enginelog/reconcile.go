@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/subjects"
 )
-
-// reconcileTimeout bounds one look at the stream.
-const reconcileTimeout = 30 * time.Second
 
 // errMissed: a message that the server sent did not arrive; nobody acknowledges.
 var errMissed = errors.New("a message did not arrive")
@@ -40,10 +36,9 @@ func (p *publisher) take(it *item) *finding {
 }
 
 // reconcile reads from the stream which of the records that are to be sent next are there already. What
-// was under way when the bus or the process went is among the next windowMessages of the journal.
+// was under way when the bus or the process went is among the next windowMessages of the journal. ctx has
+// no deadline: each request has the library's own, as a request without a responder is not answered at all.
 func (p *publisher) reconcile(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
-	defer cancel()
 	p.found = nil
 	if p.nc.Status() != nats.CONNECTED {
 		return nats.ErrDisconnected
