@@ -16,7 +16,8 @@ import (
 )
 
 func TestAFreshSecondaryThatComesLateCatchesUpFromTheRecordAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		b.attributes = true
 		b.slots(150)
 		k := newKit(b, eltest.Config{})
@@ -34,7 +35,8 @@ func TestAFreshSecondaryThatComesLateCatchesUpFromTheRecordAlone(t *testing.T) {
 }
 
 func TestI2NeitherAttributesNorGetPayloadReachAFollowerAndArityStays(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		k.start()
 		defer k.stop()
@@ -71,7 +73,8 @@ func TestI2NeitherAttributesNorGetPayloadReachAFollowerAndArityStays(t *testing.
 }
 
 func TestI3ForkchoicesKeepTheirOrderWhenTheChainGoesAndComesBack(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		k.start()
 		defer k.stop()
@@ -103,7 +106,8 @@ func TestI3ForkchoicesKeepTheirOrderWhenTheChainGoesAndComesBack(t *testing.T) {
 }
 
 func TestI3AForkchoiceThatAnOlderDoorStoredLateRewindsNobody(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		k.start()
 		defer k.stop()
@@ -123,7 +127,8 @@ func TestI3AForkchoiceThatAnOlderDoorStoredLateRewindsNobody(t *testing.T) {
 }
 
 func TestI4I5I6APayloadAlwaysFollowsItsParentAndAHeadItsPayload(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		// The consensus client syncs by ranges: payloads without a forkchoice, far beyond what a client
 		// holds above its head.
@@ -147,7 +152,8 @@ func TestI4I5I6APayloadAlwaysFollowsItsParentAndAHeadItsPayload(t *testing.T) {
 }
 
 func TestI7TheHeadNeverGoesBackWhileCatchingUpOnOneBranch(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		b.slots(50)
 		for i := 10; i < 50; i += 7 { // repeats of old heads, as a client that goes back and forth
@@ -169,7 +175,8 @@ func TestI7TheHeadNeverGoesBackWhileCatchingUpOnOneBranch(t *testing.T) {
 }
 
 func TestI7TheConsensusClientMayTakeTheHeadBackItself(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		b.slots(20)
 		k := newKit(b, eltest.Config{})
 		k.start()
@@ -184,7 +191,8 @@ func TestI7TheConsensusClientMayTakeTheHeadBackItself(t *testing.T) {
 }
 
 func TestI11CallsThatNobodyVouchedForReachNoSecondary(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		b.slots(3)
 		k := newKit(b, eltest.Config{})
 		k.start()
@@ -210,7 +218,8 @@ func TestI11CallsThatNobodyVouchedForReachNoSecondary(t *testing.T) {
 }
 
 func TestRule22ACallWithoutAnOutcomeIsReplayedOnlyIfItsTokenWasVerified(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		b.slots(3)
 		k := newKit(b, eltest.Config{})
 		k.start()
@@ -231,7 +240,8 @@ func TestRule22ACallWithoutAnOutcomeIsReplayedOnlyIfItsTokenWasVerified(t *testi
 func TestI9KilledAtAnyPointAReplayerEndsAtTheSameHead(t *testing.T) {
 	for _, point := range []string{"before a call", "behind an answer", "at the cursor"} {
 		t.Run(point, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, b *bench) {
+			inBubble(t, func(b *bench) {
+				t := b.t
 				b.slots(70)
 				k := newKit(b, eltest.Config{})
 				killed := errors.New("killed")

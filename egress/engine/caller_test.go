@@ -158,9 +158,9 @@ func TestI12TheBreakerDoublesItsWaitWithFullJitterAndOpens(t *testing.T) {
 	b := newBreaker(&c, Secondary)
 	b.random = func() float64 { return 1 }
 	now := time.Now()
-	for i, want := range []time.Duration{250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000} {
+	for i, ms := range []int64{250, 500, 1000, 2000, 4000, 8000, 16000, 30000, 30000} {
 		require.Equal(t, i >= c.BreakerAfter, b.open(now))
-		require.Equal(t, want*time.Millisecond, b.fail(now))
+		require.Equal(t, ms, b.fail(now).Milliseconds())
 	}
 	b.random = func() float64 { return 0 }
 	require.Equal(t, c.ProbeEvery, b.fail(now), "an open breaker is never hot")

@@ -57,7 +57,7 @@ func (r *Replayer) unapplied(ctx context.Context, h head) move {
 	if r.target.Role == Primary && !r.quietSince(ctx) {
 		return move{Probe, "overtaken"} // a live call moved it
 	}
-	foreign := r.foreign(h)
+	foreign := r.foreign(ctx, h)
 	if r.unfit++; r.unfit < 2 {
 		return move{Probe, "head_differs"}
 	}
@@ -77,12 +77,12 @@ func (r *Replayer) quietSince(ctx context.Context) (quiet bool) {
 }
 
 // foreign says whether somebody else set the client's head: it is none that this session knows.
-func (r *Replayer) foreign(h head) bool {
+func (r *Replayer) foreign(ctx context.Context, h head) bool {
 	if r.session.Holds(h.hash) {
 		return false
 	}
 	r.show(func(s *Status) { s.ForeignWriter = true })
-	r.log.LogAttrs(context.Background(), slog.LevelWarn, "engine client has another writer",
+	r.log.LogAttrs(ctx, slog.LevelWarn, "engine client has another writer",
 		slog.String("head", h.hash.Hex()), slog.Uint64("number", h.number))
 	return true
 }
@@ -147,8 +147,9 @@ func (r *Replayer) take(ctx context.Context, step chain.Step, at place) (m move,
 		return move{}, true
 	case refused, faulty:
 		return r.rejected(step, f)
+	default:
+		return r.interrupted(ctx, answer, f), false
 	}
-	return r.interrupted(ctx, answer, f), false
 }
 
 // form is the call whose method and parameters a forkchoice of our own takes.

@@ -77,6 +77,7 @@ func judge(kind chain.Kind, r engineapi.Result, err error) fate {
 		return accepted
 	case engineapi.Invalid:
 		return refused
+	default:
 	}
 	if r.Status == engineapi.StatusAccepted && kind == chain.Payload {
 		return forced

@@ -149,6 +149,7 @@ func (r *Replayer) feedDiverged(ctx context.Context, c chain.Call) (m move, ok b
 		return move{}, true
 	case accepted, forced, stuck:
 		return move{Probe, "changed_its_mind"}, false
+	default:
+		return r.interrupted(ctx, answer, f), false
 	}
-	return r.interrupted(ctx, answer, f), false
 }

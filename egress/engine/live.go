@@ -87,7 +87,7 @@ func (r *Replayer) readBack(ctx context.Context) (m move, ok bool) {
 		r.unfit = 0
 		return move{}, true
 	}
-	if r.foreign(h) {
+	if r.foreign(ctx, h) {
 		return move{Probe, "foreign_writer"}, false
 	}
 	return move{Probe, "head_lost"}, false
@@ -110,7 +110,7 @@ func (r *Replayer) one(ctx context.Context, c chain.Call, s chain.Standing) (m m
 	r.tape.look(func(x *chain.Index, t chain.Time) {
 		steps, reason, err = x.Live(r.session, c, r.cfg.Checkpoint, t)
 	})
-	if blocked := (*chain.Blocked)(nil); errors.As(err, &blocked) {
+	if blocked := (*chain.BlockedError)(nil); errors.As(err, &blocked) {
 		return refusal(blocked.Hash), false
 	}
 	if err != nil {

@@ -154,7 +154,7 @@ func (t *targetMetrics) levels(s *Status) {
 		return
 	}
 	t.m.lagBlocks.WithLabelValues(t.target).Set(float64(s.LagBlocks))
-	t.m.lagSeconds.WithLabelValues(t.target).Set(s.Oldest)
+	t.m.lagSeconds.WithLabelValues(t.target).Set(s.Oldest.Seconds())
 	alien := 0.0
 	if s.ForeignWriter {
 		alien = 1

@@ -36,7 +36,8 @@ func (c *choices) choose(mode string) {
 }
 
 func TestModesAreSwitchedAtRunTime(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		modes := &choices{}
 		k.ports.Modes = modes
@@ -71,7 +72,8 @@ func TestModesAreSwitchedAtRunTime(t *testing.T) {
 }
 
 func TestAShadowBuilderGetsAttributesAndItsOwnPayloadIDs(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		k := newKit(b, eltest.Config{})
 		k.target.Mode = ModeShadowBuild
 		k.start()
@@ -108,7 +110,8 @@ func TestAShadowBuilderGetsAttributesAndItsOwnPayloadIDs(t *testing.T) {
 }
 
 func TestFurtherMethodsAreSentOnlyToWhoAsksForThem(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		for _, also := range [][]string{nil, {"eth_sendRaw*"}} {
 			k := newKit(b, eltest.Config{})
 			k.target.Also = also
@@ -133,7 +136,8 @@ func TestFurtherMethodsAreSentOnlyToWhoAsksForThem(t *testing.T) {
 }
 
 func TestMetricsSayWhatIsSentComparedAndLeftOutAndEndWithTheReplayer(t *testing.T) {
-	inBubble(t, func(t *testing.T, b *bench) {
+	inBubble(t, func(b *bench) {
+		t := b.t
 		b.slots(100)
 		k := newKit(b, eltest.Config{})
 		k.start()

@@ -29,7 +29,6 @@ type stall struct {
 	at     head
 	since  time.Time
 	probes int
-	away   uint64 // of the courier, when the client was given up
 }
 
 // probe asks who and where the client is and decides what it needs.

@@ -261,7 +261,7 @@ func (r *Replayer) levels() {
 			}
 		}
 		if waiting {
-			s.Oldest = max(now.Sub(oldest.Received), 0).Seconds()
+			s.Oldest = max(now.Sub(oldest.Received), 0)
 		}
 		s.BreakerOpen = r.met.breakerOpen()
 		r.met.levels(s)

@@ -437,16 +437,15 @@ func (k *kit) caughtUp(within time.Duration) Status {
 }
 
 // inBubble runs a test on virtual time.
-func inBubble(t *testing.T, f func(t *testing.T, b *bench)) {
+func inBubble(t *testing.T, f func(b *bench)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, newBench(t)) })
+	synctest.Test(t, func(t *testing.T) { f(newBench(t)) })
 }
 
 // judgeCalls checks what a client that follows may be sent, in the order that it was sent: I2, I3,
 // I4, I5 and I6.
 func judgeCalls(t *testing.T, b *bench, calls []eltest.Seen, start common.Hash) {
 	t.Helper()
-	order := map[string]uint64{} // newest sequence of each forkchoice body without attributes
 	bodies := map[string][]uint64{}
 	for _, e := range b.log.entries {
 		if e.Request != nil && e.Request.Class == engineapi.ClassForkchoice {
@@ -455,7 +454,6 @@ func judgeCalls(t *testing.T, b *bench, calls []eltest.Seen, start common.Hash) 
 			bodies[string(body)] = append(bodies[string(body)], e.Request.Sequence)
 		}
 	}
-	_ = order
 	valid := map[common.Hash]bool{start: true}
 	parents := map[common.Hash]common.Hash{}
 	for _, block := range b.tree {

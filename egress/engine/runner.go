@@ -61,7 +61,7 @@ func NewRunner(cfg Config, g Range, log Log, target Target, clock Clock, logger 
 func (r *Runner) Run(ctx context.Context) (Summary, error) {
 	r.began = time.Now()
 	err := r.run(ctx)
-	r.sum.Seconds = time.Since(r.began).Seconds()
+	r.sum.Elapsed = time.Since(r.began)
 	r.sum.Latencies = r.times.latencies()
 	if h, headErr := r.courier.latest(context.WithoutCancel(ctx)); headErr == nil && r.courier.away == 0 {
 		r.sum.Head, r.sum.Number = h.hash, h.number

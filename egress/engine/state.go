@@ -132,12 +132,12 @@ type Status struct {
 	Want       common.Hash `json:"want"`
 	WantNumber uint64      `json:"want_number,omitempty"`
 	LagBlocks  uint64      `json:"lag_blocks"`
-	// Oldest is the age in seconds of the oldest call that the client has not got, 0 without one.
-	Oldest        float64    `json:"oldest_unreplayed_seconds"`
-	Gap           *chain.Gap `json:"gap,omitempty"`
-	ForeignWriter bool       `json:"foreign_writer,omitempty"`
-	BreakerOpen   bool       `json:"breaker_open,omitempty"`
-	Version       string     `json:"version,omitempty"` // the client's, raw JSON
+	// Oldest is the age of the oldest call that the client has not got, 0 without one.
+	Oldest        time.Duration `json:"oldest_unreplayed_ns"`
+	Gap           *chain.Gap    `json:"gap,omitempty"`
+	ForeignWriter bool          `json:"foreign_writer,omitempty"`
+	BreakerOpen   bool          `json:"breaker_open,omitempty"`
+	Version       string        `json:"version,omitempty"` // the client's, raw JSON
 }
 
 // InSync says whether the client stands at the last eligible forkchoice: what a promotion asks for.

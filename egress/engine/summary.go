@@ -41,9 +41,9 @@ type BuiltPair struct {
 type Summary struct {
 	Play Play `json:"mode"`
 	// Recorded is how many eligible payloads and forkchoices the range has, Sent how many were sent.
-	Recorded int     `json:"recorded"`
-	Sent     int     `json:"sent"`
-	Seconds  float64 `json:"seconds"` // from the first call to the last
+	Recorded int           `json:"recorded"`
+	Sent     int           `json:"sent"`
+	Elapsed  time.Duration `json:"elapsed_ns"`
 	// Classes counts the comparisons. What was not sent is not_compared.
 	Classes     map[string]int `json:"classes"`
 	Latencies   []Latency      `json:"latencies"`

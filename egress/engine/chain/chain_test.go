@@ -412,7 +412,7 @@ func TestAForkchoiceBehindARefusedBlockIsBlocked(t *testing.T) {
 	f.make(f.child(f.head))
 	target, _ := f.x.Target(later())
 	_, err := f.x.Plan(s, target, 32, later())
-	blocked := (*Blocked)(nil)
+	blocked := (*BlockedError)(nil)
 	require.ErrorAs(t, err, &blocked)
 	require.ErrorContains(t, err, "refused block")
 	require.True(t, f.x.Blocked(s, f.head.hash, later()))

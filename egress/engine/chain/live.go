@@ -54,7 +54,7 @@ func (r Reason) String() string {
 // Live decides on the next call of a client that follows: the steps to take, of which the last sends
 // the call itself, or why it is left out. Blocks that the client lacks come first. The error, of a
 // forkchoice alone, is a *Gap when its head can't be reached: then the client has to be asked for its
-// head again; or a *Blocked when the client refused a block on the way.
+// head again; or a *BlockedError when the client refused a block on the way.
 func (x *Index) Live(s *Session, c Call, every int, t Time) ([]Step, Reason, error) {
 	switch c.Class {
 	case engineapi.ClassReplay:
@@ -107,7 +107,7 @@ func (x *Index) liveForkchoice(s *Session, c Call, every int, t Time) ([]Step, R
 	switch {
 	case c.ID.Compare(s.Floor) <= 0:
 		return nil, Stale, nil
-	case x.superseded(&c, t) && !(s.Shadow && c.Forkchoice.Attributes):
+	case x.superseded(&c, t) && (!s.Shadow || !c.Forkchoice.Attributes):
 		return nil, Superseded, nil
 	case c.refusedByPrimary():
 		return nil, Rejected, nil
@@ -119,7 +119,7 @@ func (x *Index) liveForkchoice(s *Session, c Call, every int, t Time) ([]Step, R
 }
 
 func reasonOf(err error) Reason {
-	if blocked := (*Blocked)(nil); errors.As(err, &blocked) {
+	if blocked := (*BlockedError)(nil); errors.As(err, &blocked) {
 		return Rejected
 	}
 	return Unconnected

@@ -55,7 +55,7 @@ func (s Step) Own() bool { return s.Kind == Checkpoint && s.Call.Forkchoice.Head
 
 // Gap is what the record lacks: the blocks From to To, if the client's head and the target are on
 // one branch. Parent is the missing block itself, number To.
-type Gap struct {
+type Gap struct { //nolint:errname // a status shows it as what it is, a gap
 	From, To uint64
 	Parent   common.Hash
 }
@@ -67,7 +67,7 @@ func (g *Gap) Error() string {
 
 // Plan is the steps that bring the client of s to the target, a forkchoice call. When the record does
 // not connect the two, the error is a *Gap; when the client refused a block on the way, it is a
-// *Blocked.
+// *BlockedError.
 func (x *Index) Plan(s *Session, target Call, every int, t Time) ([]Step, error) {
 	path, err := x.path(s, target.Forkchoice.Head, t)
 	if err != nil {
@@ -77,18 +77,18 @@ func (x *Index) Plan(s *Session, target Call, every int, t Time) ([]Step, error)
 	return append(steps, x.forkchoice(s, target)), nil
 }
 
-// Blocked says that the client refused a block on the way to the target.
-type Blocked struct{ Hash common.Hash }
+// BlockedError says that the client refused a block on the way to the target.
+type BlockedError struct{ Hash common.Hash }
 
 // Error names the block.
-func (b *Blocked) Error() string { return fmt.Sprintf("the client refused block %s", b.Hash) }
+func (b *BlockedError) Error() string { return fmt.Sprintf("the client refused block %s", b.Hash) }
 
 // path is the payloads from a block that the client holds (not among them) up to head.
 func (x *Index) path(s *Session, head common.Hash, t Time) ([]Call, error) {
 	var path []Call
 	for h := head; !s.Holds(h); {
 		if s.Refused(h) {
-			return nil, &Blocked{Hash: h}
+			return nil, &BlockedError{Hash: h}
 		}
 		c, ok := x.Block(h, t)
 		// Numbers that do not descend by one are no chain; without this check they could be a circle.
@@ -108,7 +108,7 @@ func (x *Index) path(s *Session, head common.Hash, t Time) ([]Call, error) {
 // Blocked says whether the way to head leads through a block that the client refused.
 func (x *Index) Blocked(s *Session, head common.Hash, t Time) bool {
 	_, err := x.path(s, head, t)
-	blocked := (*Blocked)(nil)
+	blocked := (*BlockedError)(nil)
 	return errors.As(err, &blocked)
 }
 
