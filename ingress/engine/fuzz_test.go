@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/engineapi"
+	"millrace/internal/engineapi/record"
 )
 
 // canned answers every call at once with the same answer.
@@ -45,9 +46,10 @@ func FuzzDoor(f *testing.F) {
 		f.Add(http.MethodPost, "/", "", contentTypeJSON, []byte(body), uint16(0), []byte(`[{"id":1,"result":[{}]},{"id":2,"error":{}}]`))
 	}
 	f.Add(http.MethodGet, "/x", "Bearer eyJ.eyJ.x", "text/plain", []byte(nil), uint16(401), []byte("stale token"))
+	d := made(f, "http://127.0.0.1:1", func(c *Config) { c.MaxBody = 1 << 16 })
+	d.Versions("a", [][]byte{[]byte(`{"code":"A"}`)})
 	f.Fuzz(func(t *testing.T, method, path, authorization, contentType string, body []byte, status uint16, answered []byte) {
-		d := made(t, "http://127.0.0.1:1", func(c *Config) { c.MaxBody = 1 << 16 })
-		d.Versions("a", [][]byte{[]byte(`{"code":"A"}`)})
+		d.book.requests, d.book.outcomes, d.order.sequence = nil, map[record.ID]*record.Outcome{}, 0
 		c := &canned{status: int(status), body: answered}
 		if c.status != 0 {
 			c.status = 200 + c.status%400
