@@ -30,8 +30,8 @@ type lock struct {
 func (l *lock) Decide() record.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.decided = l.b.seq
-	return record.ID{Epoch: l.b.epoch, Sequence: l.b.seq}
+	l.decided = l.b.seq.Load()
+	return record.ID{Epoch: l.b.epoch, Sequence: l.decided}
 }
 
 func (l *lock) Call(ctx context.Context, body []byte) (int, []byte, time.Time, error) {
@@ -47,7 +47,7 @@ func (l *lock) Call(ctx context.Context, body []byte) (int, []byte, time.Time, e
 			live()
 		}
 		l.mu.Lock()
-		overtaken := l.decided != l.b.seq
+		overtaken := l.decided != l.b.seq.Load()
 		if overtaken {
 			l.overtook++
 		}

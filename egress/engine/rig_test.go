@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,7 +222,7 @@ type bench struct {
 	tree     []eltest.Block // every block made
 	head     eltest.Block
 	epoch    uint64
-	seq      uint64
+	seq      atomic.Uint64
 	salt     uint64
 	verified bool
 	// attributes adds payload attributes to forkchoices.
@@ -248,8 +249,7 @@ func (b *bench) call(body []byte) engineapi.Result {
 func (b *bench) dispatch(body []byte) (*record.Request, *record.Outcome) {
 	calls, _, err := engineapi.ParseCalls(body)
 	require.NoError(b.t, err)
-	b.seq++
-	id := record.ID{Epoch: b.epoch, Sequence: b.seq}
+	id := record.ID{Epoch: b.epoch, Sequence: b.seq.Add(1)}
 	request := record.NewRequest(id, time.Now(), calls[0])
 	request.Verified = b.verified
 	outcome := &record.Outcome{ID: id, Method: request.Method}
