@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 // Source reads the record: f gets every order of the range, up to now, about in the order in which it
@@ -182,7 +183,7 @@ func (r *Replayer) schedule(ctx, wire context.Context, chosen <-chan order.Deliv
 	chains := map[key]chan struct{}{}
 	for d := range chosen {
 		due := r.due(d.Order)
-		if !sleep(ctx, time.Until(due)) {
+		if !retry.Pause(ctx, time.Until(due)) {
 			return false
 		}
 		select {
@@ -267,7 +268,7 @@ func (r *Replayer) replay(stop, wire context.Context, d order.Delivery, due time
 		if a.Outcome == Accepted || a.Outcome == Refused || n >= r.cfg.Tries {
 			break
 		}
-		if !sleep(stop, max(a.RetryAfter, min(50*time.Millisecond<<n, 2*time.Second))) {
+		if !retry.Pause(stop, max(a.RetryAfter, min(50*time.Millisecond<<n, 2*time.Second))) {
 			break
 		}
 	}
@@ -361,19 +362,4 @@ func (r *Replayer) Progress() Progress {
 		p.Elapsed = time.Since(r.report.Started)
 	}
 	return p
-}
-
-// sleep waits for d; false: ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

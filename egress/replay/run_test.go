@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 func TestSpacingIsKeptAndScaled(t *testing.T) {
@@ -38,7 +39,7 @@ func TestASlowTargetDelaysNoLaterOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &target{}
 		to.answer = func(ctx context.Context, _ Request) Answer {
-			sleep(ctx, 30*time.Second)
+			retry.Pause(ctx, 30*time.Second)
 			return Answer{Outcome: Accepted}
 		}
 		begun := time.Now()
@@ -59,7 +60,7 @@ func TestASlowTargetDelaysNoLaterOrder(t *testing.T) {
 func TestWhatFindsNoConnectionIsLateAndWaitsNoShorterForIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &target{answer: func(ctx context.Context, _ Request) Answer {
-			sleep(ctx, 10*time.Second)
+			retry.Pause(ctx, 10*time.Second)
 			return Answer{Outcome: Accepted}
 		}}
 		var in tape
@@ -78,7 +79,7 @@ func TestWhatFindsNoConnectionIsLateAndWaitsNoShorterForIt(t *testing.T) {
 func TestMaxIsAsFastAsAnsweredOverBoundedConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &target{answer: func(ctx context.Context, _ Request) Answer {
-			sleep(ctx, time.Second)
+			retry.Pause(ctx, time.Second)
 			return Answer{Outcome: Accepted}
 		}}
 		var in tape
@@ -129,7 +130,7 @@ func TestOneReplacementKeyGoesOutOneAfterTheOther(t *testing.T) {
 		to := &target{}
 		to.answer = func(ctx context.Context, r Request) Answer {
 			// The first ones are the slowest.
-			sleep(ctx, time.Duration(10-r.Order.Nonce)*time.Second)
+			retry.Pause(ctx, time.Duration(10-r.Order.Nonce)*time.Second)
 			if !r.Order.Replacement.IsZero() {
 				to.mu.Lock()
 				nonces = append(nonces, r.Order.Nonce)
@@ -203,10 +204,10 @@ func TestRefusalsAreCountedByReasonWithinBounds(t *testing.T) {
 func TestBreakingOffSendsNothingMoreAndWaitsForAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		to := &target{answer: func(ctx context.Context, r Request) Answer {
-			if r.Order.ReceivedAt.Equal(epoch()) && !sleep(ctx, time.Hour) {
+			if r.Order.ReceivedAt.Equal(epoch()) && !retry.Pause(ctx, time.Hour) {
 				return Answer{Outcome: Lost, Reason: "broken off"}
 			}
-			sleep(ctx, 2*time.Second)
+			retry.Pause(ctx, 2*time.Second)
 			return Answer{Outcome: Accepted}
 		}}
 		r, err := New(Config{As: AsIngress, Speed: 1}, tape{plain(t, 1, 0), plain(t, 2, time.Second), plain(t, 3, time.Minute)}, to, nil)

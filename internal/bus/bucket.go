@@ -59,7 +59,7 @@ func (b *Bus) put(ctx context.Context, bucket, key string, value []byte) error {
 			cancel()
 		}
 		if judge(err) != fateUnknown || time.Since(start) > publishBudget ||
-			!pause(ctx, backoff(n, 10*time.Millisecond, 250*time.Millisecond)) {
+			!retry.Pause(ctx, retry.Backoff(n, 10*time.Millisecond, 250*time.Millisecond)) {
 			if err != nil {
 				return fmt.Errorf("put into %s: %w", bucket, err)
 			}
@@ -160,7 +160,7 @@ func (b *Bus) ClearSuspect(ctx context.Context, a order.AcceptID) error {
 
 // touchSuspects tells the others that this process is alive, until ctx ends.
 func (b *Bus) touchSuspects(ctx context.Context) {
-	for pause(ctx, b.suspects.tick) {
+	for retry.Pause(ctx, b.suspects.tick) {
 		for a, m := range b.suspects.marks() {
 			kv, err := b.bucket(ctx, subjects.BucketSuspects)
 			if err != nil {

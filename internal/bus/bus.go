@@ -21,6 +21,7 @@ import (
 	"millrace/internal/bus/embedded"
 	"millrace/internal/bus/upkeep"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -205,7 +206,7 @@ func (b *Bus) await(ctx context.Context) (*link, error) {
 		if n%10 == 0 {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "waiting for the bus", slog.Any("error", err))
 		}
-		if !pause(ctx, backoff(n, 100*time.Millisecond, 2*time.Second)) {
+		if !retry.Pause(ctx, retry.Backoff(n, 100*time.Millisecond, 2*time.Second)) {
 			return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
@@ -266,14 +267,14 @@ func (b *Bus) guardStore(ctx context.Context) error {
 func (b *Bus) keepHouse(ctx context.Context) error {
 	for n := 0; ctx.Err() == nil && (b.server != nil || b.cfg.keepsHouse()); n++ {
 		if b.server == nil && b.housekeptElsewhere(ctx) {
-			pause(ctx, topologyTick)
+			retry.Pause(ctx, topologyTick)
 			continue
 		}
 		err := b.Hold(ctx, leaseHousekeeper, func(ctx context.Context, _ func() bool) error { return b.purge.Run(ctx) })
 		if err != nil && ctx.Err() == nil {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "housekeeping interrupted", slog.Any("error", err))
 		}
-		pause(ctx, backoff(n, 100*time.Millisecond, topologyTick))
+		retry.Pause(ctx, retry.Backoff(n, 100*time.Millisecond, topologyTick))
 	}
 	return nil
 }
@@ -290,7 +291,7 @@ func (b *Bus) housekeptElsewhere(ctx context.Context) bool {
 
 // watchTopology notices streams that are missing, or were made after this process started.
 func (b *Bus) watchTopology(ctx context.Context) error {
-	for pause(ctx, topologyTick) {
+	for retry.Pause(ctx, topologyTick) {
 		b.checkTopology(ctx)
 	}
 	return nil

@@ -281,7 +281,7 @@ func (p *pool) verdict(ctx context.Context, j *job, err error) {
 		p.m.verdicts.WithLabelValues(class, "nak").Inc()
 		d, _ := retry.Delay(err)
 		if d <= 0 {
-			d = backoff(j.delivery.Deliveries-1, 50*time.Millisecond, 5*time.Second)
+			d = retry.Backoff(j.delivery.Deliveries-1, 50*time.Millisecond, 5*time.Second)
 		}
 		p.log.LogAttrs(ctx, slog.LevelDebug, "order goes back", slog.String("id", j.delivery.Order.ID.String()),
 			slog.Duration("delay", d), slog.Any("error", err))
@@ -328,7 +328,7 @@ func (p *pool) giveUp(ctx context.Context, j *job) {
 
 // progress tells the server about orders that take long, so that they are not handed out twice.
 func (p *pool) progress(ctx context.Context) error {
-	for pause(ctx, progressTick) {
+	for retry.Pause(ctx, progressTick) {
 		for _, j := range p.queue.stale(time.Now(), progressAge) {
 			if m := j.message(); m != nil {
 				p.answer(ctx, m, m.InProgress)

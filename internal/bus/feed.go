@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -313,7 +314,7 @@ func (r *receiver) repair(ctx context.Context, until uint64) {
 		case err != nil:
 			f.bus.log.LogAttrs(ctx, slog.LevelWarn, "lost orders can't be read again", slog.String("target", f.target),
 				slog.String("stream", subjects.StreamOK(r.class)), slog.Uint64("sequence", c.next), slog.Any("error", err))
-			pause(ctx, backoff(n, 20*time.Millisecond, time.Second))
+			retry.Pause(ctx, retry.Backoff(n, 20*time.Millisecond, time.Second))
 			n++
 			continue
 		case raw.Sequence >= until:

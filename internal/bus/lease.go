@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -117,7 +118,7 @@ func (l *lease) acquire(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil && judge(err) != fateRefused && n%20 == 0 {
 			l.bus.log.LogAttrs(ctx, slog.LevelWarn, "lease can't be asked for", slog.String("lease", l.name), slog.Any("error", err))
 		}
-		if !pause(ctx, leasePoll/2+backoff(0, leasePoll/2, leasePoll/2)) {
+		if !retry.Pause(ctx, leasePoll/2+retry.Backoff(0, leasePoll/2, leasePoll/2)) {
 			return fmt.Errorf("wait for lease %s: %w", l.name, context.Cause(ctx))
 		}
 	}
@@ -146,9 +147,9 @@ func (l *lease) write(ctx context.Context, kv jetstream.KeyValue, revision uint6
 
 // renew keeps the lease until ctx ends; an error means that it is lost.
 func (l *lease) renew(ctx context.Context) error {
-	wait := leaseRenew - leaseRenew/10 + backoff(0, leaseRenew/10, leaseRenew/10)
-	for pause(ctx, wait) {
-		wait = leaseRenew - leaseRenew/10 + backoff(0, leaseRenew/10, leaseRenew/10)
+	wait := leaseRenew - leaseRenew/10 + retry.Backoff(0, leaseRenew/10, leaseRenew/10)
+	for retry.Pause(ctx, wait) {
+		wait = leaseRenew - leaseRenew/10 + retry.Backoff(0, leaseRenew/10, leaseRenew/10)
 		kv, err := l.bus.bucket(ctx, subjects.BucketLeases)
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 
 	"millrace/internal/natstest"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -97,7 +98,7 @@ func TestLeaseIsRenewedForAsLongAsItIsHeld(t *testing.T) {
 		for time.Now().Before(end) {
 			require.True(t, valid())
 			require.NoError(t, ctx.Err())
-			pause(ctx, 10*time.Millisecond)
+			retry.Pause(ctx, 10*time.Millisecond)
 		}
 		return nil
 	}))

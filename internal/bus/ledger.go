@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -54,7 +55,7 @@ func (l *DoneLog) Append(ctx context.Context, batch []byte) error {
 			return err
 		}
 		l.bus.m.ledgerRetries.Inc()
-		if !pause(ctx, backoff(n, 10*time.Millisecond, time.Second)) {
+		if !retry.Pause(ctx, retry.Backoff(n, 10*time.Millisecond, time.Second)) {
 			return fmt.Errorf("append to %s: %w: %w", l.subject, order.ErrUnavailable, err)
 		}
 	}

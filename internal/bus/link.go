@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -208,24 +207,5 @@ func (ls *links) cut() {
 	ls.mu.Unlock()
 	for _, c := range open {
 		c.nc.Close()
-	}
-}
-
-// backoff is the pause before try n (from zero): base doubled each time up to most, half of it
-// random, so that callers that failed together don't come back together.
-func backoff(n int, base, most time.Duration) time.Duration {
-	d := min(base<<min(n, 16), most)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter
-}
-
-// pause waits for d, or until ctx ends; it reports whether the wait was served.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

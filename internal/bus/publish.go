@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -101,7 +102,7 @@ func (b *Bus) insist(ctx context.Context, l *link, stage string, p order.Priorit
 		if err == nil || !errors.Is(err, order.ErrFull) && !errors.Is(err, order.ErrUnavailable) {
 			return r, err
 		}
-		if !pause(ctx, backoff(n, 20*time.Millisecond, time.Second)) {
+		if !retry.Pause(ctx, retry.Backoff(n, 20*time.Millisecond, time.Second)) {
 			return r, err
 		}
 	}
@@ -125,8 +126,8 @@ func (b *Bus) publish(ctx context.Context, l *link, stage string, p order.Priori
 		case fateRefused:
 			return order.Receipt{}, fmt.Errorf("publish to %s: %w", msg.Subject, err)
 		case fateUnknown:
-			wait := backoff(n, 10*time.Millisecond, 250*time.Millisecond)
-			if time.Since(start)+wait >= publishBudget || !pause(ctx, wait) {
+			wait := retry.Backoff(n, 10*time.Millisecond, 250*time.Millisecond)
+			if time.Since(start)+wait >= publishBudget || !retry.Pause(ctx, wait) {
 				b.m.unavailable.WithLabelValues(stage, p.String()).Inc()
 				return order.Receipt{}, fmt.Errorf("publish to %s: %w: %w", msg.Subject, order.ErrUnavailable, err)
 			}

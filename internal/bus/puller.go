@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 const (
@@ -103,7 +104,7 @@ func (p *puller) run(ctx context.Context) error {
 		if served {
 			n = 0
 		}
-		pause(ctx, backoff(n, 20*time.Millisecond, time.Second))
+		retry.Pause(ctx, retry.Backoff(n, 20*time.Millisecond, time.Second))
 		n++
 	}
 	return nil //nolint:nilerr // ended as asked
@@ -116,15 +117,11 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 	if err != nil {
 		return false, reopenMissing, err
 	}
-	bare := c.CachedInfo().Config.HeadersOnly
-	if bare && p.standsBack {
+	if p.standsBack && bare(c) {
 		p.standBack(ctx, c)
 		return false, reopenTapped, errTapped
 	}
-	in := &intake{consumer: c, pull: p.pull, hurry: p.hurry}
-	if bare {
-		in.linger = p.linger
-	}
+	in := p.intake(c)
 	if err := in.start(ctx); err != nil {
 		return false, reopenClosed, err
 	}
@@ -173,6 +170,18 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 	}
 }
 
+// bare reports whether c hands out orders without their bodies: they are tapped.
+func bare(c jetstream.Consumer) bool { return c.CachedInfo().Config.HeadersOnly }
+
+// intake receives from c. Copies of tapped orders may gather for a while.
+func (p *puller) intake(c jetstream.Consumer) *intake {
+	in := &intake{consumer: c, pull: p.pull, hurry: p.hurry}
+	if bare(c) {
+		in.linger = p.linger
+	}
+	return in
+}
+
 // open looks the consumer up and makes it if it is gone.
 func (p *puller) open(ctx context.Context) (jetstream.Consumer, error) {
 	c, err := p.link.js.Consumer(ctx, p.stream, p.durable)
@@ -194,7 +203,7 @@ func (p *puller) open(ctx context.Context) (jetstream.Consumer, error) {
 func (p *puller) standBack(ctx context.Context, c jetstream.Consumer) {
 	p.log.LogAttrs(ctx, slog.LevelWarn, "no orders for this process: the node with the embedded server taps its own (nats.tap)",
 		slog.String("stream", p.stream), slog.String("consumer", p.durable))
-	for pause(ctx, standBackTick) {
+	for retry.Pause(ctx, standBackTick) {
 		if info, err := c.Info(ctx); err != nil || !info.Config.HeadersOnly {
 			return
 		}

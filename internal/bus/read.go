@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -59,7 +60,7 @@ var errOtherOrder = errors.New("sequence holds another order")
 // of reads the body of d's order.
 func (b *bodies) of(ctx context.Context, d *order.Delivery) (body []byte, err error) {
 	for n := range bodyTries {
-		if n > 0 && !pause(ctx, backoff(n, 10*time.Millisecond, 250*time.Millisecond)) {
+		if n > 0 && !retry.Pause(ctx, retry.Backoff(n, 10*time.Millisecond, 250*time.Millisecond)) {
 			break
 		}
 		var raw *jetstream.RawStreamMsg

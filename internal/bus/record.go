@@ -16,6 +16,7 @@ import (
 	"millrace/internal/bus/embedded"
 	"millrace/internal/bus/upkeep"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -122,7 +123,7 @@ func (b *Bus) Record(ctx context.Context, r RecordRange, f func(order.Delivery) 
 		if time.Since(lost) > recordPatience {
 			return fmt.Errorf("read record: %w", err)
 		}
-		pause(ctx, backoff(n, 50*time.Millisecond, time.Second))
+		retry.Pause(ctx, retry.Backoff(n, 50*time.Millisecond, time.Second))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -67,7 +68,7 @@ func (b *Bus) AwaitRefusal(ctx context.Context, id order.ID) (*order.Reason, err
 		}
 		var again <-chan time.Time
 		if err != nil {
-			again = time.After(backoff(n, 10*time.Millisecond, 250*time.Millisecond))
+			again = time.After(retry.Backoff(n, 10*time.Millisecond, 250*time.Millisecond))
 		}
 		select {
 		case r := <-told:
@@ -177,7 +178,7 @@ func (b *Bus) watch(ctx context.Context, bucket, keys string, f func(jetstream.K
 		if err != nil && ctx.Err() == nil {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "watch of a bucket is made again", slog.String("bucket", bucket), slog.Any("error", err))
 		}
-		pause(ctx, backoff(n, 50*time.Millisecond, 2*time.Second))
+		retry.Pause(ctx, retry.Backoff(n, 50*time.Millisecond, 2*time.Second))
 	}
 }
 

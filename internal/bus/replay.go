@@ -89,7 +89,7 @@ func (b *Bus) AwaitReplayRefusal(ctx context.Context, id order.ID) (*order.Reaso
 		if r, err := b.ReplayRefusal(ctx, id); err == nil && r != nil {
 			return r, nil
 		}
-		if !pause(ctx, replayPoll) {
+		if !retry.Pause(ctx, replayPoll) {
 			return nil, nil //nolint:nilnil // documented: not refused in time
 		}
 	}
@@ -104,7 +104,7 @@ func (b *Bus) ConsumeReplay(ctx context.Context, h func(ctx context.Context, d o
 		if err != nil && ctx.Err() == nil {
 			b.log.LogAttrs(ctx, slog.LevelWarn, "consumer of replays is opened again", slog.Any("error", err))
 		}
-		pause(ctx, backoff(n, 100*time.Millisecond, topologyTick))
+		retry.Pause(ctx, retry.Backoff(n, 100*time.Millisecond, topologyTick))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -55,7 +56,7 @@ func (l *DoneLog) read(ctx context.Context, since time.Time, upTo uint64, f func
 		if err != nil || seen >= upTo {
 			return err
 		}
-		if n >= copyTries || !pause(ctx, backoff(n, 20*time.Millisecond, time.Second)) {
+		if n >= copyTries || !retry.Pause(ctx, retry.Backoff(n, 20*time.Millisecond, time.Second)) {
 			return fmt.Errorf("%w: %d of %d", errCopyBehind, seen, upTo)
 		}
 	}

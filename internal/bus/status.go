@@ -130,7 +130,7 @@ func decodeAnswer(a []byte) ([]byte, error) {
 
 func encodeQuestion(until time.Time, signer common.Address, hash common.Hash) []byte {
 	q := append(make([]byte, 0, statusSize), statusVersion)
-	q = binary.BigEndian.AppendUint64(q, uint64(until.UnixMicro())) //nolint:gosec // the bits come back
+	q = binary.BigEndian.AppendUint64(q, uint64(until.UnixMicro()))
 	return append(append(q, signer[:]...), hash[:]...)
 }
 

@@ -1,5 +1,6 @@
 // Package retry holds the verdict "not now" as an error: the callee knows whether and when trying
-// again makes sense, the caller's queue decides nothing (the habit of Prometheus' remote write).
+// again makes sense, the caller's queue decides nothing (the habit of Prometheus' remote write). It also
+// has the pauses between tries.
 package retry
 
 import (

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 )
 
 const (
@@ -66,9 +67,9 @@ func (x *Index) follow(ctx context.Context) {
 		failing = err != nil
 		if failing {
 			x.m.failures.Inc()
-			sleep(ctx, patience)
+			retry.Pause(ctx, patience)
 		}
-		sleep(ctx, between)
+		retry.Pause(ctx, between)
 		select {
 		case <-tick.C:
 		case <-x.rounds.asked:
@@ -178,15 +179,6 @@ func (x *Index) tidy(ctx context.Context) error {
 	x.oldest = max(x.oldest, before)
 	x.open.Unlock()
 	return x.db.drop(ctx, before)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // rounds lets a look-up wait for a round that began after it was asked.
