@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"io"
 	"sync/atomic"
 )
@@ -60,6 +61,9 @@ func (b *budget) read(r io.Reader, announced, limit int64) (body []byte, held in
 			return nil, held, errBodyTooLarge
 		}
 		if err == io.EOF {
+			if announced < 0 {
+				body = bytes.Clone(body) // the recorder would keep the room around it
+			}
 			return body, held, nil
 		}
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,14 +46,24 @@ func (d *Door) Promote(ctx context.Context, target Target, check func(context.Co
 	if err := check(ctx, d.Generation()); err != nil {
 		return err
 	}
-	d.order.mu.Lock()
-	from := d.order.primary
-	d.order.primary = next
-	d.order.targets = append(d.order.targets, next)
-	d.order.mu.Unlock()
+	from := d.order.lead(next)
 	d.health.forget()
 	d.log.LogAttrs(ctx, slog.LevelInfo, "primary changed", slog.String("from", from.Name), slog.String("to", next.Name))
 	return nil
+}
+
+// lead makes t the primary, or the same target of before with its connections, and returns who was.
+func (d *dispatcher) lead(t *target) (from *target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from = d.primary
+	i := slices.IndexFunc(d.targets, func(o *target) bool { return o.Target == t.Target && o.secret == t.secret })
+	if i < 0 {
+		d.targets = append(d.targets, t)
+		i = len(d.targets) - 1
+	}
+	d.primary = d.targets[i]
+	return from
 }
 
 // Primary is the client that calls go to now.
@@ -131,6 +142,10 @@ func (h *health) failed(ctx context.Context, t *target, err error) {
 }
 
 func (h *health) answered(ctx context.Context, t *target, status int) {
+	if gateway(status) {
+		h.failed(ctx, t, errGateway)
+		return
+	}
 	if h.down.Load() != 0 && h.down.Swap(0) != 0 {
 		h.log.LogAttrs(ctx, slog.LevelInfo, "primary answers again", slog.String("target", t.Name))
 	}

@@ -51,6 +51,15 @@ func TestAfterAPromotionEachPayloadIDGoesToItsIssuer(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, b.calls(), 5)
 	require.Contains(t, f.log.String(), "primary changed")
+
+	// Back and forth is no new client each time.
+	back := Target{Name: "primary", URL: a.URL, JWTSecret: f.cfg.PrimaryJWTSecret}
+	to := f.order.primary.Target
+	for range 3 {
+		require.NoError(t, f.SetPrimary(t.Context(), back))
+		require.NoError(t, f.SetPrimary(t.Context(), to))
+	}
+	require.Len(t, f.order.targets, 2)
 }
 
 func TestIssuersForgetTheOldestFirst(t *testing.T) {
@@ -128,6 +137,10 @@ func TestTheDoorSeesThePrimaryGoAndComeBack(t *testing.T) {
 	require.Equal(t, 502, f.call(rpc("1", "x", "")).status)
 	again, _ := f.PrimaryDown()
 	require.Equal(t, since, again)
+	p.says(503, "no upstream")
+	require.Equal(t, 503, f.call(rpc("1", "x", "")).status)
+	_, down = f.PrimaryDown()
+	require.True(t, down)
 	p.says(200, "{}")
 	require.Equal(t, 200, f.call(rpc("1", "x", "")).status)
 	_, down = f.PrimaryDown()

@@ -155,13 +155,17 @@ func (e *sendError) Error() string { return e.err.Error() }
 func (e *sendError) Unwrap() error { return e.err }
 
 // send makes one HTTP exchange. wrote is called, at least once and from any goroutine, when the
-// request is written or can't be. An error is a *sendError.
+// request is written or never will be. An error is a *sendError.
 func (t *target) send(ctx context.Context, m *message, wrote func()) (*answer, error) {
 	defer wrote()
 	var reused, began atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:              func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
-		WroteRequest:         func(httptrace.WroteRequestInfo) { wrote() },
+		WroteRequest: func(i httptrace.WroteRequestInfo) {
+			if i.Err == nil { // else the transport may try another connection
+				wrote()
+			}
+		},
 		GotFirstResponseByte: func() { began.Store(true) },
 	})
 	resp, err := t.client.RoundTrip(t.request(ctx, m))
