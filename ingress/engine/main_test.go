@@ -315,6 +315,23 @@ func (f *front) try(ctx context.Context, method, path string, body io.Reader, he
 	return said{resp.StatusCode, string(b), resp.Header}, err
 }
 
+// post makes a plain call of any server.
+func (f *front) post(url, body string) (said, error) {
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		return said{}, err
+	}
+	req.Header.Set("Authorization", token())
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return said{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return said{resp.StatusCode, string(b), resp.Header}, err
+}
+
 // dial opens a plain connection to the door.
 func (f *front) dial() net.Conn {
 	f.t.Helper()

@@ -160,7 +160,7 @@ func (t *target) send(ctx context.Context, m *message, wrote func()) (*answer, e
 	defer wrote()
 	var reused, began atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
+		GotConn: func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
 		WroteRequest: func(i httptrace.WroteRequestInfo) {
 			if i.Err == nil { // else the transport may try another connection
 				wrote()
