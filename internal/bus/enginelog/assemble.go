@@ -69,6 +69,24 @@ func (a *assembler) recall(id subjects.EngineMessage, m stored) {
 	}
 }
 
+// forget drops what came of the record of id, without a word.
+func (a *assembler) forget(id subjects.EngineMessage) {
+	id.Index = 0
+	if s := a.set(id); s != nil {
+		a.drop(s)
+	}
+}
+
+// lacks is how many parts before id's own have not come.
+func (a *assembler) lacks(id subjects.EngineMessage) int {
+	before := id.Index - 1
+	id.Index = 0
+	if s := a.set(id); s != nil {
+		return before - len(s.parts)
+	}
+	return before
+}
+
 func (a *assembler) set(id subjects.EngineMessage) *set {
 	for _, s := range a.sets {
 		if s.id == id {

@@ -239,19 +239,31 @@ func (rd *reading) message(ctx context.Context, m jetstream.Msg, seq uint64) err
 }
 
 // recall reads the parts of a record that came before the one at a sequence, where the reading began
-// behind them.
+// behind them: those right before it, or farther ahead if others wrote in between.
 func (rd *reading) recall(ctx context.Context, id subjects.EngineMessage, seq uint64) error {
 	js, s, err := rd.l.r.stream(ctx)
 	if err != nil {
 		return err
 	}
-	from := seq - min(uint64(id.Index)+backtrack, seq-1) //nolint:gosec // at most MaxChunks
-	return scan(ctx, js, s, scanRange{from: from, until: seq - 1, bodies: withBodies}, func(m jetstream.Msg, seq uint64) error {
-		meta, err := m.Metadata()
+	before := uint64(id.Index) - 1 //nolint:gosec // at least one, at most MaxChunks
+	for _, back := range []uint64{before, before + backtrack} {
+		rd.parts.forget(id) // all of them, or none: an interrupted look is no beginning
+		r := scanRange{from: seq - min(back, seq-1), until: seq - 1, bodies: withBodies}
+		err := scan(ctx, js, s, r, func(m jetstream.Msg, seq uint64) error {
+			meta, err := m.Metadata()
+			if err != nil {
+				return fmt.Errorf("look for parts: %w", err)
+			}
+			rd.parts.recall(id, stored{sequence: seq, at: meta.Timestamp, header: m.Headers(), body: m.Data()})
+			return nil
+		})
 		if err != nil {
-			return fmt.Errorf("look for parts: %w", err)
+			rd.parts.forget(id)
+			return err
 		}
-		rd.parts.recall(id, stored{sequence: seq, at: meta.Timestamp, header: m.Headers(), body: m.Data()})
-		return nil
-	})
+		if rd.parts.lacks(id) == 0 {
+			return nil
+		}
+	}
+	return nil
 }

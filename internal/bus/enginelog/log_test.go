@@ -271,6 +271,36 @@ func TestSetsThatNeverEndAreGivenUp(t *testing.T) {
 	require.Len(t, lost, maxSets+1, "a record is lost once")
 }
 
+// TestAnInterruptedLookForPartsIsNoBeginning recalls parts in two looks of which the first ended early.
+func TestAnInterruptedLookForPartsIsNoBeginning(t *testing.T) {
+	a := &assembler{lost: func(l Loss) { t.Error(l) }}
+	q, _ := call(1, 1, 3000)
+	body := q.Encode()
+	third := len(body)/3 + 1
+	part := func(i int) stored {
+		id := subjects.EngineMessage{Epoch: 1, Sequence: 1, Kind: subjects.EngineRequestKind, Try: 1, Index: i}
+		return stored{
+			sequence: uint64(i), body: body[(i-1)*third : min(i*third, len(body))],
+			header: nats.Header{jetstream.MsgIDHeader: {id.String()}, subjects.HeaderChunk: {subjects.Chunk(i, 3)}},
+		}
+	}
+	id, ok := a.misses(part(3))
+	require.True(t, ok)
+	require.Equal(t, 2, a.lacks(id))
+	a.recall(id, part(1))
+	require.Equal(t, 1, a.lacks(id))
+	a.forget(id)
+	id, ok = a.misses(part(3))
+	require.True(t, ok, "it is looked for again")
+	for i := 1; i <= 3; i++ {
+		a.recall(id, part(i)) // its own is not taken twice
+	}
+	require.Zero(t, a.lacks(id))
+	e, ok := a.take(part(3))
+	require.True(t, ok)
+	require.Equal(t, q.Raw, e.Request.Raw)
+}
+
 func FuzzAssembler(f *testing.F) {
 	q, _ := call(1, 2, 200)
 	f.Add("1.2.q", "", q.Encode(), "1.2.q.1.1", "1/2", []byte("x"))

@@ -25,10 +25,11 @@ type scanRange struct {
 }
 
 const (
-	// scanBatch and scanBytes bound what one fetch brings, scanWait how long it waits for its first message.
+	// scanBatch and scanBytes bound what one fetch brings, scanWait how long it takes. It asks for what is known to be
+	// there, so it ends before, but on a machine that is far too busy.
 	scanBatch = 512
 	scanBytes = 8 << 20
-	scanWait  = time.Second
+	scanWait  = 5 * time.Second
 	// scanIdle is how long the server keeps a reader that asks for nothing; one that was held up for longer by
 	// whom it reads for is made again.
 	scanIdle = 30 * time.Second
@@ -101,7 +102,7 @@ type scanner struct {
 
 // batch reads what one fetch brings. The fetch has room for all that it asked for, so a slow f loses nothing.
 func (sc *scanner) batch(ctx context.Context, c jetstream.Consumer) (n int, err error) {
-	fctx, cancel := context.WithTimeout(ctx, 2*scanWait) // the library keeps a second of it for itself
+	fctx, cancel := context.WithTimeout(ctx, scanWait+time.Second) // the library keeps a second of it for itself
 	defer cancel()
 	count := int(min(scanBatch, sc.r.until-sc.next+1))
 	b, err := c.Fetch(count, jetstream.FetchContext(fctx), jetstream.FetchMaxBytes(scanBytes))
