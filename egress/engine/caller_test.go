@@ -90,6 +90,37 @@ func TestATokenIsNotCarriedToAnotherHost(t *testing.T) {
 	require.Empty(t, got)
 }
 
+func TestOverHTTPAClientThatIsKilledAndStartedAgainIsCaughtUp(t *testing.T) {
+	b := newBench(t)
+	b.slots(40)
+	secret := secretOf(t, 'c')
+	k := newKit(b, eltest.Config{Secret: &secret, OnKill: eltest.KillLoses})
+	f := k.client.f
+	require.NoError(t, f.Start())
+	h, err := NewHTTP(HTTPConfig{URL: f.URL(), Secret: secret})
+	require.NoError(t, err)
+	k.target.Caller = h
+	k.cfg.RetryMin, k.cfg.RetryMax, k.cfg.ProbeEvery = time.Millisecond, 10*time.Millisecond, 5*time.Millisecond
+	k.start()
+	defer func() {
+		k.stop()
+		h.Close()
+		f.Stop()
+	}()
+	arrived := func() bool { return f.Head() == b.head && k.r.Status().State == Live }
+	require.Eventually(t, arrived, 20*time.Second, 5*time.Millisecond)
+	for range 3 {
+		f.Kill()
+		b.slots(5)
+		require.NoError(t, f.Start())
+		b.slots(5)
+		require.Eventually(t, arrived, 20*time.Second, 5*time.Millisecond)
+	}
+	for _, s := range f.Calls() {
+		require.NoError(t, secret.Verify(s.Authorization, s.At))
+	}
+}
+
 func TestACallerEndsWithItsContextAndKnowsAGoneClient(t *testing.T) {
 	f := eltest.NewFake(eltest.Config{})
 	require.NoError(t, f.Start())
@@ -155,6 +186,7 @@ func TestTheTableOfOutcomes(t *testing.T) {
 
 func TestI12TheBreakerDoublesItsWaitWithFullJitterAndOpens(t *testing.T) {
 	c := DefaultConfig()
+	c.RetryMax = 30 * time.Second
 	b := newBreaker(&c, Secondary)
 	b.random = func() float64 { return 1 }
 	now := time.Now()

@@ -226,7 +226,7 @@ func (r *Replayer) render(ctx context.Context, step chain.Step, at place) ([]byt
 	if step.Own() {
 		return r.courier.own(step), nil
 	}
-	call, err := r.tape.call(ctx, step.Call.At)
+	call, err := r.bodies.call(ctx, step.Call.At)
 	if err != nil {
 		return nil, err
 	}

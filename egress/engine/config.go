@@ -18,7 +18,7 @@ type Config struct {
 	Checkpoint        int           `name:"checkpoint" help:"Payloads between two forkchoice calls while catching up, at most 128." default:"32"`
 
 	RetryMin     time.Duration `name:"retry_min" help:"First wait before a failed call to a client is repeated; it doubles, with full jitter." default:"250ms"`
-	RetryMax     time.Duration `name:"retry_max" help:"Longest wait before a failed call to a client is repeated." default:"30s"`
+	RetryMax     time.Duration `name:"retry_max" help:"Longest wait before a failed call to a client is repeated." default:"15s"`
 	PrimaryRetry time.Duration `name:"primary_retry" help:"Longest wait before a primary that is down is asked again." default:"500ms"`
 	BreakerAfter int           `name:"breaker_after" help:"Failures in a row after which a client is only probed." default:"5"`
 	BreakerTime  time.Duration `name:"breaker_time" help:"Time of failures in a row after which a client is only probed." default:"30s"`
@@ -31,7 +31,7 @@ type Config struct {
 
 	OutcomeWait time.Duration `name:"outcome_wait" help:"Age at which a call without a recorded outcome counts as unknown." default:"60s"`
 	VouchedWait time.Duration `name:"vouched_wait" help:"How long a verified call waits for the primary's outcome before secondaries get it." default:"2s"`
-	MaxCalls    int           `name:"max_calls" help:"Recorded calls that are indexed, without bodies, about 300 bytes each." default:"65536"`
+	MaxCalls    int           `name:"max_calls" help:"Recorded calls that are indexed, without bodies, about 600 bytes each." default:"65536"`
 	MaxBodies   int64         `name:"max_bodies" help:"Newest bodies kept in memory." default:"8MiB" type:"bytes"`
 }
 
@@ -40,7 +40,7 @@ func DefaultConfig() Config {
 	return Config{
 		PayloadTimeout: 30 * time.Second, ForkchoiceTimeout: 30 * time.Second, ProbeTimeout: 5 * time.Second,
 		Checkpoint: chain.DefaultCheckpoint,
-		RetryMin:   250 * time.Millisecond, RetryMax: 30 * time.Second, PrimaryRetry: 500 * time.Millisecond,
+		RetryMin:   250 * time.Millisecond, RetryMax: 15 * time.Second, PrimaryRetry: 500 * time.Millisecond,
 		BreakerAfter: 5, BreakerTime: 30 * time.Second, ProbeEvery: time.Second,
 		CheckEvery: 12 * time.Second, Recheck: 30 * time.Second, StallProbes: 5, StallTime: 2 * time.Minute,
 		OutcomeWait: time.Minute, VouchedWait: 2 * time.Second,

@@ -23,9 +23,9 @@ type reply struct {
 
 // courier makes the calls to one client, one at a time, spaced by its breaker.
 type courier struct {
-	cfg     *Config
-	caller  Caller
-	breaker breaker
+	cfg            *Config
+	send, question requester
+	breaker        breaker
 	// observe sees every reply to a step, before it is judged.
 	observe func(step chain.Step, r *reply)
 
@@ -36,15 +36,26 @@ type courier struct {
 	ids  uint64
 }
 
+// requester makes one request, see Caller.
+type requester func(ctx context.Context, body []byte) (int, []byte, time.Time, error)
+
 func newCourier(cfg *Config, t *Target) *courier {
+	question := t.Caller.Call
+	if a, ok := t.Caller.(Asker); ok {
+		question = a.Ask
+	}
 	return &courier{
-		cfg: cfg, caller: t.Caller, breaker: newBreaker(cfg, t.Role),
+		cfg: cfg, send: t.Caller.Call, question: question, breaker: newBreaker(cfg, t.Role),
 		observe: func(chain.Step, *reply) {},
 	}
 }
 
 // call makes one request, not before the breaker's wait is over.
 func (c *courier) call(ctx context.Context, body []byte, timeout time.Duration) *reply {
+	return c.exchange(ctx, c.send, body, timeout)
+}
+
+func (c *courier) exchange(ctx context.Context, to requester, body []byte, timeout time.Duration) *reply {
 	if !sleep(ctx, time.Until(c.notBefore)) {
 		return &reply{err: context.Cause(ctx)}
 	}
@@ -52,7 +63,7 @@ func (c *courier) call(ctx context.Context, body []byte, timeout time.Duration) 
 	defer cancel()
 	r := &reply{sent: time.Now()}
 	var status int
-	status, r.raw, r.date, r.err = c.caller.Call(callCtx, body)
+	status, r.raw, r.date, r.err = to(callCtx, body)
 	r.took = time.Since(r.sent)
 	if r.err == nil {
 		r.result = engineapi.ParseResult(status, r.raw)
@@ -179,7 +190,7 @@ func (c *courier) ask(ctx context.Context, method, params string) ([]byte, error
 	c.ids++
 	body := fmt.Appendf(nil, `{"jsonrpc":"2.0","id":%d,"method":"%s","params":%s}`, c.ids, method, params)
 	for denied := 0; ; {
-		r := c.call(ctx, body, c.cfg.ProbeTimeout)
+		r := c.exchange(ctx, c.question, body, c.cfg.ProbeTimeout)
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)

@@ -47,6 +47,9 @@ const (
 	maxEvidence = 64 << 10
 )
 
+// publishTimeout is how long the replay waits for a divergence to be stored; it is in the log too.
+const publishTimeout = 5 * time.Second
+
 // comparison is an answer that waits for the primary's.
 type comparison struct {
 	step   chain.Step
@@ -145,7 +148,9 @@ func (r *Replayer) publish(
 	if r.ports.Divergences == nil {
 		return
 	}
-	if err := r.ports.Divergences.Publish(ctx, r.target.Name, d); err != nil && ctx.Err() == nil {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if err := r.ports.Divergences.Publish(ctx, r.target.Name, d); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "engine divergence not stored", slog.Any("error", err))
 	}
 }

@@ -21,6 +21,7 @@ func (r *Replayer) follow(ctx context.Context) move {
 				return m
 			}
 		}
+		r.decision()
 		h, err := r.courier.latest(ctx)
 		if err != nil {
 			return r.lost(ctx, err)
@@ -85,6 +86,7 @@ func (r *Replayer) feed(ctx context.Context, goal chain.Call, payload *chain.Cal
 
 // idle waits for a change of the record, at most until the head is read again.
 func (r *Replayer) idle(ctx context.Context, changed <-chan struct{}) {
+	sleep(ctx, pauseFollow)
 	timer := time.NewTimer(r.cfg.CheckEvery)
 	defer timer.Stop()
 	select {

@@ -85,6 +85,7 @@ func (r *Replayer) readBack(ctx context.Context) (m move, ok bool) {
 	r.levels()
 	if h.hash == r.session.Head {
 		r.unfit = 0
+		r.show(func(s *Status) { s.ForeignWriter = false })
 		return move{}, true
 	}
 	if r.foreign(ctx, h) {
@@ -146,7 +147,7 @@ func (r *Replayer) also(ctx context.Context, c chain.Call) (m move, ok bool) {
 	if c.Class == engineapi.ClassPayload || !matches(r.target.Also, c.Method) || matches(r.target.Skip, c.Method) {
 		return move{}, true
 	}
-	call, err := r.tape.call(ctx, c.At)
+	call, err := r.bodies.call(ctx, c.At)
 	if err != nil {
 		return r.unreadable(ctx, err), false
 	}
@@ -222,7 +223,11 @@ func (r *Replayer) alarming(c chain.Call) bool {
 // checkPrimary reads the primary's head, and is not ok when it is not where the last forkchoice wants
 // it though no call is under way.
 func (r *Replayer) checkPrimary(ctx context.Context) (m move, ok bool) {
+	r.decision()
 	h, err := r.courier.latest(ctx)
+	if errors.Is(err, ErrOvertaken) {
+		return move{}, true // a live call is under way, its outcome will say
+	}
 	if err != nil {
 		return r.lost(ctx, err), false
 	}

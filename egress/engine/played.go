@@ -19,7 +19,7 @@ func (r *Runner) render(ctx context.Context, step chain.Step) ([]byte, error) {
 	if step.Own() {
 		return r.courier.own(step), nil
 	}
-	call, err := r.tape.call(ctx, step.Call.At)
+	call, err := r.bodies.call(ctx, step.Call.At)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (r *Runner) progress() {
 
 // built asks the client for the payload that it built beside the primary's.
 func (r *Runner) built(ctx context.Context, c chain.Call) error {
-	call, err := r.tape.call(ctx, c.At)
+	call, err := r.bodies.call(ctx, c.At)
 	if err != nil {
 		return err
 	}

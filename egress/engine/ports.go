@@ -53,6 +53,12 @@ type Caller interface {
 	Call(ctx context.Context, body []byte) (httpStatus int, answer []byte, date time.Time, err error)
 }
 
+// Asker is what a Caller may be besides: questions (eth_…, exchangeCapabilities, getClientVersion) then go
+// this way, which no live call has to overtake because they move nothing. It is as Call otherwise.
+type Asker interface {
+	Ask(ctx context.Context, body []byte) (httpStatus int, answer []byte, date time.Time, err error)
+}
+
 // Decider is what the primary's Caller is besides.
 type Decider interface {
 	// Decide begins a decision: calls that follow are overtaken by every live call dispatched from now

@@ -39,24 +39,66 @@ func (l *lock) Call(ctx context.Context, body []byte) (int, []byte, time.Time, e
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
-	if class := calls[0].Class(); class == engineapi.ClassReplay || class == engineapi.ClassForkchoice {
-		l.mu.Lock()
-		live := l.live
-		l.mu.Unlock()
-		if live != nil {
-			live()
-		}
-		l.mu.Lock()
-		overtaken := l.decided != l.b.seq.Load()
-		if overtaken {
-			l.overtook++
-		}
-		l.mu.Unlock()
-		if overtaken {
-			return 0, nil, time.Time{}, ErrOvertaken
-		}
+	class := calls[0].Class()
+	require.True(l.b.t, class == engineapi.ClassReplay || class == engineapi.ClassForkchoice, "a question: %s", calls[0].Method)
+	l.mu.Lock()
+	live := l.live
+	l.mu.Unlock()
+	if live != nil {
+		live()
+	}
+	l.mu.Lock()
+	overtaken := l.decided != l.b.seq.Load()
+	if overtaken {
+		l.overtook++
+	}
+	l.mu.Unlock()
+	if overtaken {
+		return 0, nil, time.Time{}, ErrOvertaken
 	}
 	return l.wire.Call(ctx, body)
+}
+
+// Ask passes by the order of the calls.
+func (l *lock) Ask(ctx context.Context, body []byte) (int, []byte, time.Time, error) {
+	return l.wire.Call(ctx, body)
+}
+
+// jealous is a lock through which questions go as steps do.
+type jealous struct{ l *lock }
+
+func (j *jealous) Decide() record.ID { return j.l.Decide() }
+
+func (j *jealous) Call(ctx context.Context, body []byte) (int, []byte, time.Time, error) {
+	j.l.mu.Lock()
+	overtaken := j.l.decided != j.l.b.seq.Load()
+	j.l.mu.Unlock()
+	if overtaken {
+		return 0, nil, time.Time{}, ErrOvertaken
+	}
+	return j.l.wire.Call(ctx, body)
+}
+
+func TestQuestionsToThePrimaryMayBeOvertakenToo(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k, l := newPrimaryKit(b)
+		k.target.Caller = &jealous{l}
+		b.slots(5)
+		k.start()
+		defer k.stop()
+		for range 20 {
+			k.after(5 * time.Second)
+			b.slots(1)
+		}
+		k.after(20 * time.Second)
+		require.Equal(t, Live, k.r.Status().State)
+		b.primary.setDown(true)
+		b.slots(30)
+		b.primary.setDown(false)
+		k.after(5 * time.Second)
+		require.Equal(t, b.head, b.primary.f.Head())
+	})
 }
 
 // newPrimaryKit makes a replayer of the bench's own primary. The blocks come from a network that the

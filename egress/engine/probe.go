@@ -22,6 +22,8 @@ const (
 	pauseLive   = 20 * time.Millisecond
 	// pauseProbe is the shortest time between two probes, whatever goes wrong.
 	pauseProbe = 20 * time.Millisecond
+	// pauseFollow is the shortest time between two looks at a client that others have to bring on.
+	pauseFollow = time.Second
 )
 
 // stall measures how long a client makes no progress.
@@ -35,14 +37,12 @@ type stall struct {
 func (r *Replayer) probe(ctx context.Context) move {
 	sleep(ctx, time.Until(r.probed.Add(pauseProbe)))
 	r.probed = time.Now()
+	r.decision() // what the client is asked before anything is decided is not overtaken
 	if m, ok := r.identify(ctx); !ok {
 		return m
 	}
 	// The order matters: what is decided below must know every call that went out before it.
-	var newest record.ID
-	if d, ok := r.target.Caller.(Decider); ok {
-		newest = d.Decide()
-	}
+	newest := r.decision()
 	if err := r.tape.Sync(ctx); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
 		sleep(ctx, pauseRecord)
@@ -67,6 +67,14 @@ func (r *Replayer) probe(ctx context.Context) move {
 		r.stall = stall{at: h}
 	}
 	return r.decide(ctx, h)
+}
+
+// decision begins a decision about the primary.
+func (r *Replayer) decision() record.ID {
+	if d, ok := r.target.Caller.(Decider); ok {
+		return d.Decide()
+	}
+	return record.ID{}
 }
 
 // recorded says whether the tape has the call.
@@ -138,7 +146,7 @@ func (r *Replayer) ourCapabilities(ctx context.Context) string {
 	var ok bool
 	r.tape.look(func(x *chain.Index, t chain.Time) { c, ok = x.Capabilities(t) })
 	if ok {
-		if call, err := r.tape.call(ctx, c.At); err == nil && call.Params != nil {
+		if call, err := r.bodies.call(ctx, c.At); err == nil && call.Params != nil {
 			return string(call.Params)
 		}
 	}
@@ -172,15 +180,31 @@ func (r *Replayer) decide(ctx context.Context, h head) move {
 	switch {
 	case !found:
 		return move{Live, "no_forkchoice_yet"}
-	case quiet, goal.ID.Compare(r.floor) < 0:
+	case quiet, goal.ID.Compare(r.floor) < 0 && h.hash == goal.Forkchoice.Head:
 		r.goal = goal
-		r.finish(ctx, goal.At)
+		at := goal.At
+		if goal.Answer == nil {
+			at-- // its outcome is still to be watched
+		}
+		r.finish(ctx, at)
 		return move{Live, ""}
 	case err != nil:
 		return r.unconnected(ctx, goal, err)
 	}
 	r.goal = goal
+	r.unsay(goal)
 	return move{CatchUp, ""}
+}
+
+// unsay replaces the plan's end when a newer forkchoice was sent already, which the primary turned
+// out to have refused: the goal's head is right, its call would be out of order.
+func (r *Replayer) unsay(goal chain.Call) {
+	if goal.ID.Compare(r.floor) >= 0 {
+		return
+	}
+	last := &r.steps[len(r.steps)-1]
+	goal.Forkchoice.Head = common.Hash{}
+	*last = chain.Step{Kind: chain.Checkpoint, Call: goal, Head: last.Head, Number: last.Number}
 }
 
 // inOrder says whether the primary needs nothing from us: it is where the last forkchoice wants it,
@@ -213,6 +237,7 @@ func (r *Replayer) unconnected(ctx context.Context, goal chain.Call, err error) 
 		})
 		if err == nil {
 			r.goal = goal
+			r.unsay(goal)
 			return move{CatchUp, ""}
 		}
 	}
@@ -253,6 +278,7 @@ func (r *Replayer) rest(ctx context.Context, s State) move {
 			r.quiet = true
 			return move{Probe, "recheck"}
 		}
+		r.decision()
 		h, err := r.courier.latest(ctx)
 		if err != nil {
 			r.met.open(r.courier.open())
@@ -270,6 +296,7 @@ func (r *Replayer) rest(ctx context.Context, s State) move {
 // watchHead is the mode that only reads.
 func (r *Replayer) watchHead(ctx context.Context) {
 	for {
+		r.decision()
 		if h, err := r.courier.latest(ctx); err == nil {
 			r.sees(h)
 			r.arrivedAt(ctx, h.hash)

@@ -32,6 +32,7 @@ type Replayer struct {
 
 	// What follows belongs to Run's goroutine.
 	courier  *courier
+	bodies   bodies
 	session  *chain.Session
 	floor    record.ID // newest recorded forkchoice sent by all sessions
 	pos      uint64    // position of the last finished call
@@ -63,7 +64,7 @@ func New(cfg Config, target Target, tape *Tape, ports Ports, reg *Metrics, logge
 		mode: target.Mode, roots: compare.NewRoots(), payloads: map[string]string{},
 		status: Status{Target: target.Name, Role: target.Role, Mode: target.Mode, State: Probe, Since: ports.Clock.Now()},
 	}
-	r.courier = newCourier(&r.cfg, &r.target)
+	r.courier, r.bodies = newCourier(&r.cfg, &r.target), bodies{tape: tape}
 	r.courier.observe = r.observed
 	return r, nil
 }
@@ -206,9 +207,6 @@ func (r *Replayer) enter(ctx context.Context, m move) {
 	r.status.State, r.status.Reason = m.to, m.reason
 	if m.to != Follow {
 		r.status.Gap = nil
-	}
-	if m.to == Live {
-		r.status.ForeignWriter = false
 	}
 	r.mu.Unlock()
 	r.met.state(m.to)

@@ -29,6 +29,7 @@ type Runner struct {
 	Progress func(done, of int)
 
 	tape     *Tape
+	bodies   bodies
 	courier  *courier
 	session  *chain.Session
 	roots    *compare.Roots
@@ -73,6 +74,7 @@ func (r *Runner) run(ctx context.Context) (err error) {
 	if r.tape, err = loadRange(ctx, r.cfg, r.reach, r.log, r.clock, r.slog); err != nil {
 		return err
 	}
+	r.bodies = bodies{tape: r.tape}
 	calls, standings := r.tape.calls()
 	eligible := calls[:0:0]
 	for i, c := range calls {

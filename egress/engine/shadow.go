@@ -28,7 +28,7 @@ func (r *Replayer) began(step chain.Step, a *reply) {
 
 // built asks the client for what it built beside the primary, and compares.
 func (r *Replayer) built(ctx context.Context, c chain.Call) (m move, ok bool) {
-	call, err := r.tape.call(ctx, c.At)
+	call, err := r.bodies.call(ctx, c.At)
 	if err != nil {
 		return r.unreadable(ctx, err), false
 	}

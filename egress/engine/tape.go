@@ -30,8 +30,8 @@ type Tape struct {
 	read    uint64        // position of the newest entry in the index
 	life    uint64        // counts the times that the log began anew
 	changed chan struct{} // closed at the next change
-	bodies  []body        // newest last
-	size    int64         // of bodies
+	newest  []body        // newest last
+	size    int64         // of newest
 }
 
 type body struct {
@@ -90,7 +90,7 @@ func (t *Tape) Sync(ctx context.Context) error {
 	t.mu.Lock()
 	if last < read {
 		t.slog.LogAttrs(ctx, slog.LevelWarn, "engine record began anew", slog.Uint64("last", last), slog.Uint64("read", t.read))
-		t.index, t.read, t.bodies, t.size = t.fresh(), 0, nil, 0
+		t.index, t.read, t.newest, t.size = t.fresh(), 0, nil, 0
 		t.life++
 	}
 	t.index.Trim(first)
@@ -121,12 +121,12 @@ func (t *Tape) add(e record.Entry) {
 	}
 	t.read = e.Stream
 	t.index.Add(e)
-	if r := e.Request; r != nil && (r.Class == engineapi.ClassReplay || r.Class == engineapi.ClassForkchoice) {
-		t.bodies = append(t.bodies, body{e.Stream, r.Raw})
+	if r := e.Request; r != nil && worthKeeping(r) {
+		t.newest = append(t.newest, body{e.Stream, r.Raw})
 		t.size += int64(len(r.Raw))
-		for t.size > t.cfg.MaxBodies && len(t.bodies) > 1 {
-			t.size -= int64(len(t.bodies[0].raw))
-			t.bodies = t.bodies[1:]
+		for t.size > t.cfg.MaxBodies && len(t.newest) > 1 {
+			t.size -= int64(len(t.newest[0].raw))
+			t.newest = t.newest[1:]
 		}
 	}
 	close(t.changed)
@@ -152,19 +152,30 @@ func (t *Tape) now() chain.Time {
 	return chain.Time{Now: t.clock.Now(), Unknown: t.cfg.OutcomeWait, Vouched: t.cfg.VouchedWait}
 }
 
+// bodies reads recorded requests again, for one replayer. One reading of the log brings those that
+// follow too, because a plan asks for them next.
+type bodies struct {
+	tape  *Tape
+	ahead map[uint64][]byte
+}
+
+// Bounds of reading ahead.
+const (
+	aheadCalls = 128
+	aheadBytes = 4 << 20
+)
+
 // call is the recorded request at a position; ErrGone when the log lost it.
-func (t *Tape) call(ctx context.Context, at uint64) (engineapi.Call, error) {
-	raw := t.cached(at)
+func (b *bodies) call(ctx context.Context, at uint64) (engineapi.Call, error) {
+	raw := b.tape.cached(at)
 	if raw == nil {
-		err := t.log.Read(ctx, at, func(e record.Entry) error {
-			if e.Stream == at && e.Request != nil {
-				raw = e.Request.Raw
-			}
-			return errFound
-		})
-		if err != nil && !errors.Is(err, errFound) {
+		raw = b.ahead[at]
+	}
+	if raw == nil {
+		if err := b.read(ctx, at); err != nil {
 			return engineapi.Call{}, fmt.Errorf("read entry %d: %w", at, err)
 		}
+		raw = b.ahead[at]
 	}
 	calls, batch, err := engineapi.ParseCalls(raw)
 	if raw == nil || err != nil || batch || len(calls) != 1 {
@@ -173,10 +184,34 @@ func (t *Tape) call(ctx context.Context, at uint64) (engineapi.Call, error) {
 	return calls[0], nil
 }
 
+// read brings the request at a position and some that follow.
+func (b *bodies) read(ctx context.Context, at uint64) error {
+	b.ahead = map[uint64][]byte{}
+	size := 0
+	err := b.tape.log.Read(ctx, at, func(e record.Entry) error {
+		if r := e.Request; r != nil && (e.Stream == at || worthKeeping(r)) {
+			b.ahead[e.Stream] = r.Raw
+			size += len(r.Raw)
+		}
+		if len(b.ahead) == 0 || len(b.ahead) >= aheadCalls || size >= aheadBytes {
+			return errFound // the first entry is the one asked for, or it is gone
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		return nil
+	}
+	return err
+}
+
+func worthKeeping(r *record.Request) bool {
+	return r.Class == engineapi.ClassReplay || r.Class == engineapi.ClassForkchoice
+}
+
 func (t *Tape) cached(at uint64) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, b := range t.bodies {
+	for _, b := range t.newest {
 		if b.at == at {
 			return b.raw
 		}

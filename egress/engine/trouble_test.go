@@ -15,6 +15,7 @@ import (
 	"millrace/egress/engine/compare"
 	"millrace/internal/eltest"
 	"millrace/internal/engineapi"
+	"millrace/internal/engineapi/record"
 )
 
 func TestI8AfterRandomTrafficAndOutagesTheHeadIsTheLastForkchoices(t *testing.T) {
@@ -540,5 +541,33 @@ func TestALogThatBeganAnewIsReadAnew(t *testing.T) {
 		k.after(time.Minute)
 		b.slots(1)
 		k.caughtUp(time.Minute)
+	})
+}
+
+func TestAForkchoiceThatThePrimaryTurnsOutToRefuseIsUnsaidWithoutAnOldCall(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		b.slots(5)
+		k.caughtUp(10 * time.Second)
+		want := b.head
+		// Verified, and without an outcome for so long that the secondary gets it.
+		block := b.child(b.head)
+		b.payload(block)
+		request, _ := b.dispatch(forkchoice(block.Hash, common.Hash{}, common.Hash{}, "null"))
+		b.log.append(request, nil)
+		k.after(5 * time.Second)
+		require.Equal(t, block.Hash, k.client.f.Head().Hash)
+		b.log.append(nil, &record.Outcome{
+			ID: request.ID, HTTPStatus: 200, Result: engineapi.Result{HTTPStatus: 200, Code: engineapi.CodeInvalidForkchoice},
+		})
+		b.primary.f.SetHead(want.Hash)
+		k.client.setDown(true)
+		k.after(20 * time.Second)
+		k.client.setDown(false)
+		k.caughtUp(time.Minute)
+		judgeCalls(t, b, k.client.f.Calls(), eltest.GenesisBlock.Hash)
 	})
 }

@@ -5,7 +5,7 @@
 //
 // # Memory
 //
-// An Index holds about 300 bytes for each call and no bodies; those are read again from the log, by
+// An Index holds about 600 bytes for each call and no bodies; those are read again from the log, by
 // position. It holds at most its limit of calls; the oldest leave first, as if the log's retention
 // had taken them, and a plan that needed them names the gap.
 //

@@ -131,12 +131,14 @@ func deterministic(code int) bool {
 
 func statuses(c Call, primary, secondary engineapi.Result) (Class, string) {
 	p, s := primary.Verdict(), secondary.Verdict()
-	why := fmt.Sprintf("the primary answered %s, the secondary %s", words(primary), words(secondary))
 	switch {
 	case p == s && p == engineapi.Undetermined:
 		return OK, ""
 	case p == s:
 		return sameStatus(c, primary, secondary)
+	}
+	why := fmt.Sprintf("the primary answered %s, the secondary %s", words(primary), words(secondary))
+	switch {
 	case s == engineapi.Undetermined:
 		return Lag, why
 	case p == engineapi.Undetermined && s == engineapi.Valid:
