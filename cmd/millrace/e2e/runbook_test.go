@@ -74,6 +74,9 @@ func runProcedure(t *testing.T, p procedure) {
 	}
 	cmd := exec.CommandContext(ctx, "unshare", args...)
 	cmd.Dir, cmd.Env = dir, append(environment(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	// A nats-server reserves the caps of its streams: the default ones need a volume with 44 GB free.
+	cmd.Env = append(cmd.Env, "MILLRACE_STREAMS_IN_MAX_BYTES=256MiB", "MILLRACE_STREAMS_OK_MAX_BYTES=256MiB",
+		"MILLRACE_RECORD_ORDERS_MAX_BYTES=1GiB", "MILLRACE_RECORD_LEDGER_MAX_BYTES=1GiB", "MILLRACE_RECORD_ENGINE_MAX_BYTES=1GiB")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
