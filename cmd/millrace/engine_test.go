@@ -66,7 +66,7 @@ func newBed(t *testing.T, secondaries int, args ...string) *bed {
 	secret, file := secretFile(t, 0xc1)
 	b.secret = secret
 	for i := range secondaries + 1 {
-		b.clients = append(b.clients, newEL(t, byte(i+1), eltest.Config{}))
+		b.clients = append(b.clients, newEL(t, byte(i+1), eltest.Config{OnKill: eltest.KillBares}))
 	}
 	var list []map[string]string
 	for i, c := range b.clients[1:] {
@@ -272,6 +272,26 @@ func TestAPrimaryThatWasAwayIsCaughtUp(t *testing.T) {
 	b.together(t, b.clients[0])
 	b.together(t, b.clients[1])
 	obeyed(t, b.clients[1])
+}
+
+// As geth was seen with the hash scheme: killed while it was caught up it knew blocks whose state it had
+// lost, VALID themselves, SYNCING their child.
+func TestASecondaryThatWasKilledWhileItWasCaughtUpGetsOn(t *testing.T) {
+	b := newBed(t, 1, "--engine.replay.payload_timeout=2s", "--engine.replay.forkchoice_timeout=2s")
+	c := b.clients[1]
+	b.slots(t, 15)
+	b.together(t, b.clients...)
+	c.Stop()
+	b.slots(t, 15)
+	c.Forget()
+	c.Fail(eltest.Fault{Methods: []string{"engine_forkchoiceUpdatedV4"}, Hang: true})
+	require.NoError(t, c.Start())
+	eventually(t, "its payloads are sent", func() bool { return len(c.CallsOf(engineapi.ClassForkchoice)) > 0 })
+	b.slots(t, 30)
+	c.Kill()
+	c.Recover()
+	require.NoError(t, c.Start())
+	b.together(t, b.clients...)
 }
 
 func TestUsersOfClProxyChangeOneWord(t *testing.T) {

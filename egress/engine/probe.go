@@ -173,7 +173,7 @@ func (r *Replayer) decide(ctx context.Context, h head) move {
 	r.tape.look(func(x *chain.Index, t chain.Time) {
 		r.session.Adopt(x, t)
 		if goal, found = x.Target(t); found {
-			r.steps, err = x.Plan(r.session, goal, r.cfg.Checkpoint, t)
+			r.steps, err = x.Plan(r.session, goal, r.checkpoint(), t)
 			quiet = r.target.Role == Primary && r.inOrder(x, goal, h, t)
 		}
 	})
@@ -207,6 +207,16 @@ func (r *Replayer) unsay(goal chain.Call) {
 	*last = chain.Step{Kind: chain.Checkpoint, Call: goal, Head: last.Head, Number: last.Number}
 }
 
+// checkpoint is how many payloads the next plan sends between two forkchoices. A client that was killed
+// while it was caught up may know blocks whose state it lost: it answers VALID to them and SYNCING to the next
+// one. A forkchoice to such a block has it executed, so after a SYNCING every block gets one.
+func (r *Replayer) checkpoint() int {
+	if r.stall.probes > 0 {
+		return 1
+	}
+	return r.cfg.Checkpoint
+}
+
 // inOrder says whether the primary needs nothing from us: it is where the last forkchoice wants it,
 // or further, or a live call is under way that will say.
 func (r *Replayer) inOrder(x *chain.Index, goal chain.Call, h head, t chain.Time) bool {
@@ -233,7 +243,7 @@ func (r *Replayer) unconnected(ctx context.Context, goal chain.Call, err error) 
 	if there {
 		r.session.Valid(gap.Parent)
 		r.tape.look(func(x *chain.Index, t chain.Time) {
-			r.steps, err = x.Plan(r.session, goal, r.cfg.Checkpoint, t)
+			r.steps, err = x.Plan(r.session, goal, r.checkpoint(), t)
 		})
 		if err == nil {
 			r.goal = goal

@@ -28,6 +28,10 @@ const (
 	KillKeeps  Kill = iota + 1 // nothing: geth with the hash scheme and archive mode
 	KillLoses                  // every block: geth with the path scheme, at its best
 	KillWrecks                 // as KillLoses, but blocks that were known stay known without state: VALID, never applied
+	// KillBares keeps the head, but of the blocks above it nothing is left but that they are known: a
+	// payload is VALID, its child SYNCING, and a forkchoice to it executes it after all. So does geth with
+	// the hash scheme when it is killed while it is caught up.
+	KillBares
 )
 
 // chain is the state of an execution client. It is guarded by the fake's lock.
@@ -35,6 +39,7 @@ type chain struct {
 	genesis         Block
 	blocks          map[common.Hash]Block // executed
 	wrecked         map[common.Hash]Block // known without state
+	bare            map[common.Hash]Block // known without state, until a forkchoice
 	headers         []common.Hash         // without parent, oldest first
 	bad             map[common.Hash]common.Hash
 	marked          map[common.Hash]bool // blocks that are bad when executed
@@ -53,6 +58,7 @@ func newChain(genesis Block) chain {
 func (c *chain) reset() {
 	c.blocks = map[common.Hash]Block{c.genesis.Hash: c.genesis}
 	c.wrecked = map[common.Hash]Block{}
+	c.bare = map[common.Hash]Block{}
 	c.bad = map[common.Hash]common.Hash{}
 	c.headers = nil
 	c.head, c.safe, c.finalized = c.genesis, common.Hash{}, common.Hash{}
@@ -66,8 +72,18 @@ func (c *chain) restart() {
 
 // kill is the end of a process that could not write down its state.
 func (c *chain) kill(cost Kill) {
-	if cost == KillKeeps {
+	switch cost {
+	case KillKeeps:
 		return
+	case KillBares:
+		for h, b := range c.blocks {
+			if b.Number > c.head.Number {
+				c.bare[h] = b
+				delete(c.blocks, h)
+			}
+		}
+		return
+	default:
 	}
 	known := c.blocks
 	c.reset()
@@ -107,6 +123,9 @@ func (c *chain) newPayload(b Block) verdict {
 	if _, ok := c.wrecked[b.Hash]; ok {
 		return valid(b.Hash)
 	}
+	if _, ok := c.bare[b.Hash]; ok {
+		return valid(b.Hash)
+	}
 	parent, ok := c.blocks[b.Parent]
 	switch {
 	case !ok, b.Number > c.head.Number+maxLayers, c.snap && b.Number > c.genesis.Number+1:
@@ -144,6 +163,7 @@ func (c *chain) forkchoice(f engineapi.Forkchoice) (verdict, *fault) {
 	if _, ok := c.wrecked[f.Head]; ok {
 		return valid(f.Head), nil
 	}
+	c.flesh(f.Head)
 	to, ok := c.blocks[f.Head]
 	if !ok || c.snap && to.Number > c.genesis.Number {
 		return syncing(), nil
@@ -158,6 +178,25 @@ func (c *chain) forkchoice(f engineapi.Forkchoice) (verdict, *fault) {
 	}
 	c.head = to
 	return c.anchors(f)
+}
+
+// flesh executes a bare block and those below it, if they lead to one that has its state.
+func (c *chain) flesh(h common.Hash) {
+	var path []Block
+	for {
+		b, ok := c.bare[h]
+		if !ok {
+			break
+		}
+		path, h = append(path, b), b.Parent
+	}
+	if _, ok := c.blocks[h]; !ok {
+		return
+	}
+	for _, b := range path {
+		c.blocks[b.Hash] = b
+		delete(c.bare, b.Hash)
+	}
 }
 
 // anchors sets the safe and finalized blocks, which must lie under the head, when the head has

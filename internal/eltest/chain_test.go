@@ -167,6 +167,23 @@ func TestWhatAKillCosts(t *testing.T) {
 	}
 }
 
+func TestAForkchoiceExecutesWhatAKillLeftBare(t *testing.T) {
+	f := started(t, Config{OnKill: KillBares})
+	b := branch(GenesisBlock, 6, 1)
+	apply(t, f, b[:2], common.Hash{})
+	for _, block := range b[2:5] {
+		require.Equal(t, engineapi.StatusValid, send(t, f, newPayload(block)).Status)
+	}
+	f.Kill()
+	require.NoError(t, f.Start())
+	require.Equal(t, b[1], f.Head())
+	require.Equal(t, engineapi.StatusValid, send(t, f, newPayload(b[4])).Status, "known")
+	require.Equal(t, engineapi.StatusSyncing, send(t, f, newPayload(b[5])).Status, "its parent has no state")
+	require.Equal(t, engineapi.StatusValid, send(t, f, forkchoice(b[4].Hash, common.Hash{})).Status)
+	require.Equal(t, b[4], f.Head())
+	apply(t, f, b[5:], common.Hash{})
+}
+
 func TestSnapWaitsForPeersForEver(t *testing.T) {
 	f := started(t, Config{Snap: true, Peers: 3})
 	b := branch(GenesisBlock, 2, 1)

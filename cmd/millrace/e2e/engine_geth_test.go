@@ -55,8 +55,24 @@ func newGeth(t *testing.T, n int, scheme eltest.Scheme) *eltest.Geth {
 	genesis, err := filepath.Abs(engineData + "genesis-mini.json")
 	require.NoError(t, err)
 	g := eltest.NewGeth(eltest.GethConfig{Binary: gethBinary(t), Dir: t.TempDir(), Genesis: genesis, Secret: testSecret(t, n+1), Scheme: scheme})
-	t.Cleanup(g.Kill)
+	t.Cleanup(func() {
+		g.Kill()
+		if t.Failed() {
+			printTail(t, g.LogFile())
+		}
+	})
 	return g
+}
+
+// printTail logs the end of a client's log.
+func printTail(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	t.Logf("the end of %s:\n%s", path, strings.Join(lines[max(0, len(lines)-logTail):], "\n"))
 }
 
 // newGeths starts clients and an engine process in front of them. Secondaries are named b, c, …
@@ -82,7 +98,7 @@ func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("c1", 32)), 0o600))
 	addr := freeAddr(t)
 	b.door.URL = "http://" + addr
-	b.engine = newProcess(t, "engine", "engine", "--log.format=json", "--engine.listen="+addr, "--engine.primary="+b.nodes[0].URL(),
+	b.engine = newProcess(t, "engine", "engine", "--log.format=json", "--log.level=debug", "--engine.listen="+addr, "--engine.primary="+b.nodes[0].URL(),
 		"--engine.primary_jwt_secret="+b.nodes[0].SecretFile(), "--engine.jwt_secret="+file, "--engine.secondaries="+string(js))
 	b.engine.up(t)
 	return b
