@@ -59,7 +59,7 @@ type bed struct {
 	driver  *drive.Driver
 }
 
-// newBed starts an engine with as many secondaries, named b, c, …
+// newBed starts an engine with as many secondaries, whose names are b, c and so on.
 func newBed(t *testing.T, secondaries int, args ...string) *bed {
 	t.Helper()
 	b := &bed{dir: t.TempDir()}
@@ -199,7 +199,7 @@ func TestInvariant11RefusedCallsReachNobody(t *testing.T) {
 		}, nil)
 		require.ErrorContains(t, err, "signature is invalid")
 	}
-	require.Equal(t, before, len(b.clients[0].Calls()))
+	require.Len(t, b.clients[0].Calls(), before)
 	b.slots(t, 1)
 	b.together(t, b.clients...)
 	for _, s := range b.clients[1].CallsOf(engineapi.ClassForkchoice) {

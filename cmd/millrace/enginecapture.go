@@ -49,7 +49,7 @@ func openCapture(path string) (*captureRecord, error) {
 	if err != nil {
 		return nil, usage(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // read only
 	r := &captureRecord{}
 	for p, err := range calls.ReadPairs(f) {
 		if err != nil {

@@ -36,7 +36,6 @@ type doorLease struct {
 	check   func() bool // nil: not held
 	without time.Time   // since when
 	holding *early
-	failed  error
 }
 
 func newDoorLease(b *bus.Bus, s *enginelog.State, log *slog.Logger, needed bool) *doorLease {

@@ -120,7 +120,7 @@ func (c *engineFrom) open(ctx context.Context, a *app, cfg *Config) (engineRecor
 	}
 	l, err := enginelog.NewReader(b, quiet, telemetry.NewRegistry(build())).Log("", nil)
 	if err != nil {
-		b.Close()
+		b.Close() //nolint:contextcheck // closing has bounds of its own
 		return nil, err
 	}
 	return &busRecord{Log: l, bus: b}, nil

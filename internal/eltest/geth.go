@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ func BuildGeth(ctx context.Context) (string, error) {
 }
 
 func output(ctx context.Context, dir, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, name, args...) //nolint:gosec // go, or the binary that it built
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
@@ -139,14 +140,14 @@ func (g *Geth) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("geth's log: %w", err)
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // the process has its own handle
 	args := append([]string{
 		"--config", filepath.Join(g.cfg.Dir, "p2p.toml"), "--datadir", g.data(), "--networkid", "770077", "--syncmode", "full",
 		"--nodiscover", "--maxpeers", "0", "--nat", "none", "--ipcdisable", "--cache", "64", "--verbosity", "3",
-		"--authrpc.addr", "127.0.0.1", "--authrpc.port", fmt.Sprint(g.port), "--authrpc.jwtsecret", g.SecretFile(),
+		"--authrpc.addr", "127.0.0.1", "--authrpc.port", strconv.Itoa(g.port), "--authrpc.jwtsecret", g.SecretFile(),
 	}, g.cfg.Scheme.flags()...)
 	// The node outlives ctx, which is only that of starting it.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), g.cfg.Binary, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), g.cfg.Binary, args...) //nolint:gosec // the test names it
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start geth: %w", err)
@@ -170,7 +171,7 @@ func (g *Geth) prepare(ctx context.Context) error {
 			return fmt.Errorf("a free port: %w", err)
 		}
 		g.port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
-		l.Close()
+		_ = l.Close()
 	}
 	if _, err := os.Stat(g.data()); err == nil {
 		return nil

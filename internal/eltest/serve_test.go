@@ -70,7 +70,9 @@ func TestBatchesAndOddBodiesAreAnsweredAsGethDoes(t *testing.T) {
 		method, path, kind string
 		want               int
 	}{
-		{http.MethodGet, "/", "", 200}, {http.MethodPut, "/", "application/json", 405}, {http.MethodPost, "/engine/v1", "application/json", 404},
+		{http.MethodGet, "/", "", 200},
+		{http.MethodPut, "/", "application/json", 405},
+		{http.MethodPost, "/engine/v1", "application/json", 404},
 		{http.MethodPost, "/", "text/plain", 415},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), tc.method, f.URL()+tc.path, strings.NewReader("{}"))

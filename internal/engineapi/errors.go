@@ -24,6 +24,6 @@ var (
 	ErrStaleToken       = errors.New("stale token")
 	ErrFutureToken      = errors.New("future token")
 
-	errUnspecified = errors.New("signing method (alg) is unspecified.") //nolint:revive // geth's words
-	errUnavailable = errors.New("signing method (alg) is unavailable.") //nolint:revive // geth's words
+	errUnspecified = errors.New("signing method (alg) is unspecified.") //nolint:revive,staticcheck // geth's words
+	errUnavailable = errors.New("signing method (alg) is unavailable.") //nolint:revive,staticcheck // geth's words
 )

@@ -75,7 +75,7 @@ func printTail(t *testing.T, path string) {
 	t.Logf("the end of %s:\n%s", path, strings.Join(lines[max(0, len(lines)-logTail):], "\n"))
 }
 
-// newGeths starts clients and an engine process in front of them. Secondaries are named b, c, …
+// newGeths starts clients and an engine process in front of them. Secondaries are named b, c and so on.
 func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 	t.Helper()
 	b := &geths{rng: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))}
