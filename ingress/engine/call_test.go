@@ -454,3 +454,37 @@ func TestWhatDoesNotEndIsCutOffAndRecordedAsUnknown(t *testing.T) {
 	<-answered
 	require.ErrorIs(t, f.Run(t.Context()), ErrRunning)
 }
+
+func TestACallMayTakeLongerThanReadingIt(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	f := made(t, p.URL)
+	f.reading = 50 * time.Millisecond
+	f.run()
+	p.set(func(w http.ResponseWriter, r *http.Request, body []byte) {
+		slow := time.NewTimer(3 * f.reading)
+		defer slow.Stop()
+		select {
+		case <-slow.C:
+		case <-r.Context().Done():
+		}
+		_, _ = w.Write(results(body, "null"))
+	})
+	conn := f.dial()
+	r := bufio.NewReader(conn)
+	for range 3 { // on one connection
+		body := rpc("1", "x", "")
+		_, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token(), len(body), body)
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+		resp.Body.Close()
+		require.Equal(t, 200, resp.StatusCode)
+	}
+	c := f.socket()
+	for range 3 {
+		write(t, c, rpc("1", "x", ""))
+		require.Contains(t, read(t, c), `"result":null`)
+	}
+}

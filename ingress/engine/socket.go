@@ -33,7 +33,7 @@ func (d *Door) socket(root context.Context, w http.ResponseWriter, r *http.Reque
 	d.metrics.sockets.Inc()
 	defer d.metrics.sockets.Dec()
 	conn.SetReadLimit(d.cfg.MaxBody)
-	s := &socket{door: d, conn: conn, places: make(chan struct{}, socketCalls)}
+	s := &socket{door: d, conn: conn, places: make(chan struct{}, socketCalls), closed: make(chan struct{})}
 	done := make(chan struct{})
 	s.calls.Go(func() { s.keep(root, done) })
 	s.read(root)
@@ -47,6 +47,7 @@ type socket struct {
 	door   *Door
 	conn   *websocket.Conn
 	places chan struct{} // one is taken by each call in flight
+	closed chan struct{} // closed when keep ended: no place becomes free any more
 	calls  sync.WaitGroup
 }
 
@@ -65,6 +66,9 @@ func (s *socket) read(root context.Context) {
 		}
 		select {
 		case s.places <- struct{}{}:
+		case <-s.closed:
+			s.door.budget.release(held)
+			return
 		case <-root.Done():
 			s.door.budget.release(held)
 			return
@@ -122,6 +126,7 @@ func (s *socket) deliver(root context.Context, r reply) {
 
 // keep pings, and ends the connection when the door stops: what is in flight is answered first.
 func (s *socket) keep(root context.Context, done <-chan struct{}) {
+	defer close(s.closed)
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
 	for {

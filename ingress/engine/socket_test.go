@@ -189,3 +189,33 @@ func TestACallOutlivesItsWebSocket(t *testing.T) {
 	close(goOn)
 	require.Equal(t, 200, f.book.outcome(t, 1).HTTPStatus)
 }
+
+func TestAStoppingDoorDoesNotWaitForAMessageWithoutAPlace(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	goOn := make(chan struct{})
+	p.set(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		<-goOn
+		_, _ = w.Write(results(body, "7"))
+	})
+	f := open(t, p, func(c *Config) { c.DrainTimeout = time.Hour })
+	c := f.socket()
+	for i := range socketCalls + 2 {
+		write(t, c, rpc(strconv.Itoa(i), "x", ""))
+	}
+	require.Eventually(t, func() bool { return len(p.calls()) == socketCalls }, patience, time.Millisecond)
+	stopped := make(chan error, 1)
+	go func() { stopped <- f.stop() }()
+	require.Eventually(t, func() bool { return f.Healthy() != nil }, patience, time.Millisecond)
+	close(goOn)
+	answers := 0
+	for {
+		if _, _, err := c.Read(t.Context()); err != nil {
+			require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(err))
+			break
+		}
+		answers++
+	}
+	require.GreaterOrEqual(t, answers, socketCalls)
+	require.NoError(t, <-stopped)
+	require.Len(t, f.book.outcomes, len(f.book.asked()))
+}
