@@ -235,7 +235,7 @@ func TestNothingIsDecidedOnARecordThatLacksALiveCall(t *testing.T) {
 }
 
 func TestThePrimaryIsNeverTakenBackNorFedAttributes(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(16) {
 		inBubble(t, func(b *bench) {
 			t := b.t
 			rng := rand.New(rand.NewPCG(seed, 3))
@@ -252,12 +252,14 @@ func TestThePrimaryIsNeverTakenBackNorFedAttributes(t *testing.T) {
 					b.primary.setDown(false)
 				case 3:
 					b.primary.f.Fail(eltest.Fault{Times: 2, Lost: true})
+				case 4:
+					b.primary.f.Wipe()
 				}
 				k.after(time.Duration(rng.IntN(12)) * time.Second)
 			}
 			b.primary.setDown(false)
 			b.primary.f.Recover()
-			k.after(30 * time.Second)
+			k.after(14 * time.Second)
 			require.Equal(t, b.head, b.primary.f.Head())
 			require.Equal(t, Live, k.r.Status().State)
 		})

@@ -392,9 +392,9 @@ func newKit(b *bench, cfg eltest.Config) *kit {
 // start runs a replayer over a tape of its own until stop or the end of the test.
 func (k *kit) start() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(k.t.Context()))
-	tape := NewTape(k.cfg, k.log, wallClock{}, slog.New(slog.DiscardHandler), k.target.Also...)
+	tape := NewTape(k.cfg, k.log, wallClock{}, discard(), k.target.Also...)
 	k.reg = prometheus.NewRegistry()
-	r, err := New(k.cfg, k.target, tape, k.ports, NewMetrics(k.reg), slog.New(slog.DiscardHandler))
+	r, err := New(k.cfg, k.target, tape, k.ports, NewMetrics(k.reg), discard())
 	require.NoError(k.t, err)
 	k.r = r
 	var wg sync.WaitGroup
@@ -495,3 +495,5 @@ func judgeCalls(t *testing.T, b *bench, calls []eltest.Seen, start common.Hash) 
 		}
 	}
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

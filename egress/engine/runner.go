@@ -88,6 +88,10 @@ func (r *Runner) run(ctx context.Context) (err error) {
 			r.sum.Recorded++
 		case engineapi.ClassReplay:
 			r.sum.Recorded++
+		case engineapi.ClassPayload:
+			if r.reach.Play == PlayBuild {
+				r.sum.Recorded++
+			}
 		default:
 		}
 	}

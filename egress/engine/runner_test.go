@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -51,7 +50,7 @@ func runner(t *testing.T, log Log, g Range, w *wire) *Runner {
 	t.Helper()
 	r, err := NewRunner(DefaultConfig(), g, log, Target{
 		Name: "new", Role: Secondary, Address: "http://new:8551", Caller: w,
-	}, wallClock{}, slog.New(slog.DiscardHandler))
+	}, wallClock{}, discard())
 	require.NoError(t, err)
 	return r
 }

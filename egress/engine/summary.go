@@ -40,7 +40,8 @@ type BuiltPair struct {
 // Summary is what came of a replay.
 type Summary struct {
 	Play Play `json:"mode"`
-	// Recorded is how many eligible payloads and forkchoices the range has, Sent how many were sent.
+	// Recorded is how many eligible payloads and forkchoices the range has (in PlayBuild getPayload calls
+	// too), Sent how many were sent.
 	Recorded int           `json:"recorded"`
 	Sent     int           `json:"sent"`
 	Elapsed  time.Duration `json:"elapsed_ns"`
