@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"millrace/internal/eltest"
 	"millrace/internal/eltest/drive"
 	"millrace/internal/engineapi"
+	calls "millrace/internal/engineapi/record"
 )
 
 const captureFile = "../../internal/eltest/testdata/sample.jsonl"
@@ -292,6 +294,92 @@ func TestASecondaryThatWasKilledWhileItWasCaughtUpGetsOn(t *testing.T) {
 	c.Recover()
 	require.NoError(t, c.Start())
 	b.together(t, b.clients...)
+}
+
+// I1: what the consensus client gets is the primary's, byte for byte, whatever a secondary does.
+func TestInvariant1AnswersAreThePrimarysWhateverASecondaryDoes(t *testing.T) {
+	capture, err := os.ReadFile(captureFile)
+	require.NoError(t, err)
+	for name, trouble := range map[string]func(*el){
+		"healthy": func(*el) {},
+		"hangs":   func(c *el) { c.Fail(eltest.Fault{Hang: true}) },
+		"gone":    func(c *el) { c.Stop() },
+		"garbles": func(c *el) { c.Fail(eltest.Fault{Garble: true, Body: "<html>"}) },
+		"refuses": func(c *el) { c.Fail(eltest.Fault{Status: http.StatusUnauthorized, Body: "stale token"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, 1)
+			require.NoError(t, b.clients[0].Script(bytes.NewReader(capture)))
+			trouble(b.clients[1])
+			for p, err := range calls.ReadPairs(bytes.NewReader(capture)) {
+				require.NoError(t, err)
+				if p.Method == engineapi.MethodClientVersion {
+					continue // the secondary's entry is added to it
+				}
+				require.Equal(t, string(p.Answer), b.post(t, p.Request), p.Seq)
+			}
+			b.clients[1].Recover()
+		})
+	}
+}
+
+// post sends a body as the consensus client and is the answer's.
+func (b *bed) post(t *testing.T, body []byte) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url("engine"), bytes.NewReader(body))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", b.secret.Authorization(time.Now()))
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	return string(answer)
+}
+
+func TestFailoverPromotesWhenThePrimaryIsGoneForLong(t *testing.T) {
+	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
+	network := newEL(t, 0x77, eltest.Config{})
+	b.driver = drive.New(drive.Config{
+		Target: b.endpoint(), Network: &drive.Endpoint{URL: network.URL(), Secret: network.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond,
+	})
+	require.NoError(t, b.driver.Sync(t.Context()))
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	b.clients[0].Stop()
+	b.slots(t, 3)
+	b.line("secondary promoted", 1)
+	refused := b.driver.Refused()
+	b.slots(t, 5)
+	require.Equal(t, refused, b.driver.Refused(), "b answers")
+	require.NoError(t, b.clients[0].Start())
+	b.together(t, b.clients...)
+}
+
+// With a bus of its own a second engine waits for the first one's lease.
+func TestASecondEngineWaitsForTheLease(t *testing.T) {
+	dir := t.TempDir()
+	nats := freeAddr(t)
+	_, file := secretFile(t, 0xc1)
+	primary := newEL(t, 1, eltest.Config{})
+	args := func(name string) []string {
+		return []string{
+			"engine", "--nats.url=nats://" + nats, "--nats.creds=" + filepath.Join(dir, "auth", "role.nk"), "--engine.spool_dir=" + filepath.Join(dir, name),
+			"--engine.listen=127.0.0.1:0", "--engine.primary=" + primary.URL(), "--engine.jwt_secret=" + file, "--engine.primary_jwt_secret=" + primary.file,
+		}
+	}
+	start(t, nil, "bus", "--nats.listen="+nats, "--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.primary="+primary.URL()).line("started", 1)
+	first := start(t, nil, args("first")...)
+	first.url("engine")
+	second := start(t, nil, args("second")...)
+	second.line("starting", 1)
+	status, body := get(t, "http://"+second.line("starting", 1)["admin"].(string)+"/readyz") //nolint:forcetypeassert // an address
+	require.Equal(t, http.StatusServiceUnavailable, status, body)
+	require.Nil(t, second.log.find("started", 1))
+	require.Equal(t, exitOK, first.stop())
+	second.url("engine")
 }
 
 func TestUsersOfClProxyChangeOneWord(t *testing.T) {
