@@ -29,6 +29,7 @@ func watched(t *testing.T, s *natstest.Server) (*Backlog, *prometheus.Registry, 
 }
 
 func TestBacklogAgesWithTheOldestOrderOfItsClass(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	b, reg, _ := watched(t, s)
 	require.Zero(t, b.Oldest(order.PriorityLow))
@@ -61,6 +62,7 @@ func gauge(t *testing.T, reg *prometheus.Registry, name, priority string) float6
 }
 
 func TestBacklogAgeIsThatOfTheFirstUnfinishedWhateverIsDoneBehindIt(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	b, _, _ := watched(t, s)
 	in := subjects.StreamIn(order.PriorityMedium)
@@ -79,6 +81,7 @@ func TestBacklogAgeIsThatOfTheFirstUnfinishedWhateverIsDoneBehindIt(t *testing.T
 }
 
 func TestBacklogKnowsItsAgeAfterAStart(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 20)
 	first := messageTime(t, js, subjects.StreamIn(order.PriorityHigh), 1)
@@ -99,6 +102,7 @@ func messageTime(t *testing.T, js jetstream.JetStream, stream string, seq uint64
 }
 
 func TestBacklogSurvivesARestartOfTheServer(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	b, _, _ := watched(t, s)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 1)
@@ -118,6 +122,7 @@ func TestBacklogSeriesExistFromTheStart(t *testing.T) {
 
 // A process that may not read orders learns the age of a backlog without reading one.
 func TestABlindBacklogKnowsItsAgeAfterAStart(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 20)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRule07BurnMovesTheSequenceAndKeepsTheOrders(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	ok := subjects.StreamOK(order.PriorityLow)
@@ -33,6 +34,7 @@ func TestRule07BurnMovesTheSequenceAndKeepsTheOrders(t *testing.T) {
 }
 
 func TestRule07BurnWorksOnAFullStream(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	cfg := subjects.Streams(testOptions())[0]
 	cfg.MaxBytes = 4 << 10
@@ -53,12 +55,14 @@ func TestRule07BurnWorksOnAFullStream(t *testing.T) {
 }
 
 func TestBurnRefusesAStreamWithoutVoidSubject(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	require.ErrorContains(t, Burn(t.Context(), js, []string{subjects.StreamDone}, 1), "void")
 }
 
 // The machine dies: IN comes back without its last messages, RECORD with all of them.
 func TestRule07SourceOfARolledBackStreamGoesOnAfterBurn(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	in, high := subjects.StreamIn(order.PriorityHigh), subjects.In(order.PriorityHigh, 0)
 	publish(t, js, high, 10)
@@ -87,6 +91,7 @@ func TestRule07SourceOfARolledBackStreamGoesOnAfterBurn(t *testing.T) {
 
 // Without burning, the same ends with orders that RECORD never sees: the reason for the rule.
 func TestRule07SourceOfARolledBackStreamSkipsSilentlyWithoutBurn(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	in, high := subjects.StreamIn(order.PriorityHigh), subjects.In(order.PriorityHigh, 0)
 	publish(t, js, high, 10)

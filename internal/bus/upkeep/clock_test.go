@@ -13,6 +13,7 @@ import (
 )
 
 func TestRule18ClockIsUnknownUntilMeasuredAndThenTheServers(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	c := NewClock(js, subjects.StreamIn(order.PriorityHigh), discard(), prometheus.NewRegistry())
 	require.ErrorIs(t, c.Ready(), ErrNoClock)
@@ -67,6 +68,7 @@ func TestClockThatWasSetVoidsWhatWasMeasuredBefore(t *testing.T) {
 }
 
 func TestClockKeepsItsOffsetWhileTheServerIsAway(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	c := NewClock(js, subjects.StreamIn(order.PriorityHigh), discard(), prometheus.NewRegistry())
 	require.NoError(t, c.Measure(t.Context()))

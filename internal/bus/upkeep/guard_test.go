@@ -45,6 +45,7 @@ func recordSources(t *testing.T, js jetstream.JetStream) int {
 }
 
 func TestGuardStopsRecordFirstThenClosesTheDoorAndUndoesBothBelow(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	store := &fakeStore{}
 	g := newGuard(js, store)
@@ -104,6 +105,7 @@ func TestGuardCountsOnlyWhatTheStoreCanNeedOfALargeVolume(t *testing.T) {
 }
 
 func TestGuardPausedRecordKeepsWhatItHasAndGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	store := &fakeStore{}
 	g := newGuard(js, store)
@@ -121,6 +123,7 @@ func TestGuardPausedRecordKeepsWhatItHasAndGoesOnWhereItStopped(t *testing.T) {
 
 // The server finds out again how far RECORD had come, although it had no sources when it died.
 func TestGuardPausedRecordGoesOnWhereItStoppedAfterAKill(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	high := subjects.In(order.PriorityHigh, 0)
 	publish(t, js, high, 5)
@@ -138,6 +141,7 @@ func TestGuardPausedRecordGoesOnWhereItStoppedAfterAKill(t *testing.T) {
 }
 
 func TestGuardFindsADoorAndARecordThatAnEarlierProcessLeft(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	store := &fakeStore{used: 950}
 	require.NoError(t, newGuard(js, store).Look(t.Context()))
@@ -157,6 +161,7 @@ func TestGuardFindsADoorAndARecordThatAnEarlierProcessLeft(t *testing.T) {
 }
 
 func TestGuardTriesAgainWhenTheServerDidNotAnswer(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	store := &fakeStore{used: 950}
 	g := newGuard(js, store)
@@ -171,6 +176,7 @@ func TestGuardTriesAgainWhenTheServerDidNotAnswer(t *testing.T) {
 }
 
 func TestGuardWithoutRecordOnlyMindsTheDoor(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := s.JetStream(t)
 	o := testOptions()
@@ -185,12 +191,14 @@ func TestGuardWithoutRecordOnlyMindsTheDoor(t *testing.T) {
 }
 
 func TestGuardEndsWithTheStoresFailure(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	store := &fakeStore{health: fmt.Errorf("%w: no space left", embedded.ErrStoreFailed)}
 	require.ErrorIs(t, newGuard(js, store).Run(t.Context()), ErrStoreFailed)
 }
 
 func TestGuardSurvivesEveryOtherFault(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	out := &bytes.Buffer{}
 	store := &fakeStore{volume: errors.New("statfs says no"), health: errors.New("not yet")}
@@ -203,6 +211,7 @@ func TestGuardSurvivesEveryOtherFault(t *testing.T) {
 
 // The real thing: a volume that fills and gets room again.
 func TestGuardOnASmallVolume(t *testing.T) {
+	t.Parallel()
 	dir := smallVolume(t, "96m")
 	s := natstest.Start(t, natstest.StoreDir(filepath.Join(dir, "nats")))
 	js := s.JetStream(t)
@@ -235,6 +244,7 @@ func TestGuardOnASmallVolume(t *testing.T) {
 // A volume that is full to the last byte freezes the stream until the server starts again; the
 // guard says so at once, and a restart has every acknowledged order.
 func TestGuardEndsWhenTheVolumeIsFullAndARestartLosesNothing(t *testing.T) {
+	t.Parallel()
 	dir := smallVolume(t, "48m")
 	s := natstest.Start(t, natstest.StoreDir(filepath.Join(dir, "nats")))
 	js := s.JetStream(t)

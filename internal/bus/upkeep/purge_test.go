@@ -41,6 +41,7 @@ func sweepFor(t *testing.T, p *Purge) {
 }
 
 func TestRule01PurgeTakesWhatTheWorkersAreDoneWith(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 10)
@@ -52,6 +53,7 @@ func TestRule01PurgeTakesWhatTheWorkersAreDoneWith(t *testing.T) {
 }
 
 func TestRule01NothingInsideTheDuplicateWindowIsPurged(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	p := NewPurge(js, PurgeConfig{Window: time.Hour}, discard(), prometheus.NewRegistry())
@@ -63,6 +65,7 @@ func TestRule01NothingInsideTheDuplicateWindowIsPurged(t *testing.T) {
 }
 
 func TestRule01InWithoutItsConsumerIsNeverPurged(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 5)
@@ -77,6 +80,7 @@ func TestRule01InWithoutItsConsumerIsNeverPurged(t *testing.T) {
 }
 
 func TestRule01EveryTargetHoldsOkAndNoPeerDoes(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	ok := subjects.StreamOK(order.PriorityHigh)
 	now := time.Now()
@@ -96,6 +100,7 @@ func TestRule01EveryTargetHoldsOkAndNoPeerDoes(t *testing.T) {
 }
 
 func TestRule01OkWithoutTargetWaitsForOneThatMayBeOwedIt(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	ok := subjects.StreamOK(order.PriorityLow)
 	publish(t, js, subjects.OK("", order.PriorityLow, 0), 5)
@@ -112,6 +117,7 @@ func TestRule01OkWithoutTargetWaitsForOneThatMayBeOwedIt(t *testing.T) {
 }
 
 func TestRule01RecordHoldsInUntilItHasCopied(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	in, high := subjects.StreamIn(order.PriorityHigh), subjects.In(order.PriorityHigh, 3)
 	publish(t, js, high, 8)
@@ -134,6 +140,7 @@ func TestRule01RecordHoldsInUntilItHasCopied(t *testing.T) {
 }
 
 func TestRule01PausedRecordDoesNotHoldAndItsGapIsCounted(t *testing.T) {
+	t.Parallel()
 	_, js := started(t)
 	in, high := subjects.StreamIn(order.PriorityHigh), subjects.In(order.PriorityHigh, 3)
 	publish(t, js, high, 8)
@@ -164,6 +171,7 @@ func TestRule01PausedRecordDoesNotHoldAndItsGapIsCounted(t *testing.T) {
 }
 
 func TestRule01PurgeRunsOnThroughARestartAndIsConservativeAfterIt(t *testing.T) {
+	t.Parallel()
 	s, js := started(t)
 	in := subjects.StreamIn(order.PriorityHigh)
 	publish(t, js, subjects.In(order.PriorityHigh, 0), 5)
@@ -194,8 +202,10 @@ func TestRule01PurgeRunsOnThroughARestartAndIsConservativeAfterIt(t *testing.T) 
 // What rule 1 says about the duplicate window, on the server that we pin: a purge forgets no id,
 // a restart forgets the ids of what is no longer stored, and only those.
 func TestRule01IdsOfPurgedOrdersAreForgottenByARestart(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"none", "clean", "kill"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, js := started(t)
 			in := subjects.StreamIn(order.PriorityHigh)
 			cfg := subjects.Streams(testOptions())[0]
