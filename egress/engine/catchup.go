@@ -11,8 +11,8 @@ import (
 	"millrace/internal/engineapi"
 )
 
-// follower is how many payloads a client may lag behind and still get each call by itself. Beyond, a
-// plan is quicker.
+// How many payloads a client may lag behind and still get each call by itself: when it has caught up,
+// and when it is live. Beyond, a plan is quicker.
 const (
 	arrivedWithin = 2
 	fallenBehind  = 8

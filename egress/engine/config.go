@@ -102,6 +102,9 @@ type Target struct {
 	// Address is the client's URL without credentials, for the reproduction of divergences.
 	Address string
 	Caller  Caller
+	// LiveOnly: the client has no secret of its own, its Caller has the consensus client's tokens while
+	// they are fresh. It gets live calls, and no more than a few that it missed.
+	LiveOnly bool
 	// Skip and Also are patterns of methods (path.Match) which the client is not sent, or is sent though
 	// a replay leaves them out, such as eth_sendRawTransaction. Payloads and forkchoices can't be
 	// skipped. Also is for live calls, whose answers are not compared.

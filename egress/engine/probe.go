@@ -192,6 +192,9 @@ func (r *Replayer) decide(ctx context.Context, h head) move {
 		return r.unconnected(ctx, goal, err)
 	}
 	r.goal = goal
+	if r.target.LiveOnly && len(r.steps) > fallenBehind {
+		return move{Follow, "no_secret"}
+	}
 	r.unsay(goal)
 	return move{CatchUp, ""}
 }

@@ -198,6 +198,9 @@ func (r *Replayer) enter(ctx context.Context, m move) {
 		return
 	}
 	r.quiet = false
+	if r.target.LiveOnly && (m.to == Live || m.to == Follow) {
+		m.to = LiveOnly
+	}
 	r.mu.Lock()
 	was := r.status
 	changed := was.State != m.to || was.Reason != m.reason
@@ -205,7 +208,7 @@ func (r *Replayer) enter(ctx context.Context, m move) {
 		r.status.Since = r.ports.Clock.Now()
 	}
 	r.status.State, r.status.Reason = m.to, m.reason
-	if m.to != Follow {
+	if m.to != Follow && m.to != LiveOnly {
 		r.status.Gap = nil
 	}
 	r.mu.Unlock()

@@ -36,15 +36,18 @@ const (
 	Observing
 	// Off does nothing.
 	Off
+	// LiveOnly is Live or Follow of a client that is called with the consensus client's tokens: it gets
+	// live calls and is not caught up.
+	LiveOnly
 )
 
 var stateNames = [...]string{
-	"", "probe", "catchup", "live", "follow", "halted", "needs_resync", "diverged", "observe", "off",
+	"", "probe", "catchup", "live", "follow", "halted", "needs_resync", "diverged", "observe", "off", "live_only",
 }
 
 // States lists every state.
 func States() []State {
-	return []State{Probe, CatchUp, Live, Follow, Halted, NeedsResync, Diverged, Observing, Off}
+	return []State{Probe, CatchUp, Live, Follow, Halted, NeedsResync, Diverged, Observing, Off, LiveOnly}
 }
 
 // String is the state as a metric label.

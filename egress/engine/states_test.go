@@ -1,0 +1,269 @@
+package engine
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/eltest"
+	"millrace/internal/engineapi"
+)
+
+func TestAClientOnAnotherChainGetsNothing(t *testing.T) {
+	for name, cfg := range map[string]eltest.Config{
+		"chain id": {ChainID: 1},
+		"genesis":  {Genesis: eltest.Block{Hash: common.Hash{9}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				t := b.t
+				b.slots(10)
+				k := newKit(b, cfg)
+				k.start()
+				defer k.stop()
+				k.after(5 * time.Minute)
+				s := k.r.Status()
+				require.Equal(t, Halted, s.State)
+				require.Equal(t, "wrong_chain", s.Reason)
+				require.Empty(t, k.client.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice))
+			})
+		})
+	}
+}
+
+func TestAClientThatLacksAVersionIsHaltedUntilItIsUpgraded(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(3)
+		k := newKit(b, eltest.Config{Capabilities: []string{"engine_newPayloadV3", "engine_forkchoiceUpdatedV3"}})
+		k.start()
+		defer k.stop()
+		k.after(10 * time.Second)
+		s := k.r.Status()
+		require.Equal(t, Halted, s.State)
+		require.Equal(t, "unsupported: engine_newPayloadV4", s.Reason)
+	})
+}
+
+func TestFaultsThatAnOperatorHasToMendHaltTheClient(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault  eltest.Fault
+		reason string
+	}{
+		"401 at once":    {eltest.Fault{Status: http.StatusUnauthorized, Body: "stale token"}, "auth: "},
+		"403 at once":    {eltest.Fault{Status: http.StatusForbidden, Body: "invalid host specified"}, "auth: "},
+		"401 later":      {eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Status: http.StatusUnauthorized, Body: "stale token"}, "auth: "},
+		"413":            {eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Status: http.StatusRequestEntityTooLarge}, "config: "},
+		"415":            {eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Status: http.StatusUnsupportedMediaType}, "config: "},
+		"unknown method": {eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Status: 200, Body: answerError(-32601)}, "unsupported"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(b *bench) {
+				t := b.t
+				b.slots(3)
+				k := newKit(b, eltest.Config{})
+				k.client.f.Fail(c.fault)
+				k.start()
+				defer k.stop()
+				k.after(time.Second)
+				s := k.r.Status()
+				require.Equal(t, Halted, s.State)
+				require.True(t, strings.HasPrefix(s.Reason, c.reason), s.Reason)
+				calls := len(k.client.attempts())
+				k.after(25 * time.Second)
+				require.Len(t, k.client.attempts(), calls, "nothing is sent while it is halted")
+				k.client.f.Recover()
+				k.caughtUp(time.Minute)
+			})
+		})
+	}
+}
+
+func answerError(code int) string {
+	return `{"jsonrpc":"2.0","id":1,"error":{"code":` + strconv.Itoa(code) + `,"message":"no"}}`
+}
+
+func TestATokenThatIsRefusedOnceIsMintedAgain(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		b.slots(3)
+		k := newKit(b, eltest.Config{})
+		k.client.f.Fail(eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Times: 1, Status: http.StatusUnauthorized})
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+	})
+}
+
+func TestAClientWithoutASecretGetsLiveCallsOnly(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(40)
+		k := newKit(b, eltest.Config{})
+		fresh := false
+		k.target.LiveOnly = true
+		k.client.hook(func(engineapi.Call) error {
+			if !fresh {
+				return ErrNoToken
+			}
+			return nil
+		}, nil)
+		k.start()
+		defer k.stop()
+		k.after(time.Minute)
+		require.Equal(t, "no_token", k.r.Status().Reason)
+		require.False(t, k.r.Status().BreakerOpen, "it is not the client's fault")
+		fresh = true
+		k.after(10 * time.Second)
+		s := k.r.Status()
+		require.Equal(t, LiveOnly, s.State)
+		require.Equal(t, "no_secret", s.Reason)
+		require.LessOrEqual(t, len(k.client.f.CallsOf(engineapi.ClassReplay)), 1)
+		// Its peers bring it near, the live calls do the rest.
+		for _, block := range b.tree[:39] {
+			k.client.f.Add(block)
+		}
+		k.client.f.SetHead(b.tree[38].Hash)
+		b.slots(1)
+		k.after(30 * time.Second)
+		require.Equal(t, b.head, k.client.f.Head())
+		require.Equal(t, LiveOnly, k.r.Status().State)
+		b.slots(3)
+		k.after(10 * time.Second)
+		require.Equal(t, b.head, k.client.f.Head())
+		ok, _ := k.r.Status().InSync()
+		require.False(t, ok, "it can't be promoted: nobody could mint for it")
+	})
+}
+
+func TestASyncingThatNeverEndsIsNamedAndAWipeHelps(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(40)
+		k := newKit(b, eltest.Config{Snap: true})
+		k.start()
+		defer k.stop()
+		k.after(5 * time.Minute)
+		s := k.r.Status()
+		require.Equal(t, NeedsResync, s.State)
+		require.Equal(t, "syncing", s.Reason)
+		probes := len(k.client.attempts())
+		k.after(10 * time.Minute)
+		require.Less(t, len(k.client.attempts())-probes, 30, "it is left alone")
+		require.Equal(t, NeedsResync, k.r.Status().State)
+		k.client.setDown(true) // the operator sets it up again
+		k.after(time.Minute)
+		k.client.f.Wipe()
+		k.client.f.SetSnap(eltest.SnapOff)
+		k.client.setDown(false)
+		k.caughtUp(2 * time.Minute)
+	})
+}
+
+func TestASyncingClientWithPeersIsFed(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(40)
+		k := newKit(b, eltest.Config{Snap: true, Peers: 3})
+		k.start()
+		defer k.stop()
+		k.after(5 * time.Minute)
+		require.Equal(t, Follow, k.r.Status().State)
+		k.client.f.SetSnap(eltest.SnapOff)
+		for _, block := range b.tree {
+			k.client.f.Add(block)
+		}
+		k.client.f.SetHead(b.tree[38].Hash)
+		k.caughtUp(time.Minute)
+	})
+}
+
+func TestAClientThatSaysValidAndDoesNotApplyNeedsAResync(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(60)
+		k := newKit(b, eltest.Config{OnKill: eltest.KillWrecks})
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+		k.client.f.Kill()
+		k.after(time.Minute)
+		s := k.r.Status()
+		require.Equal(t, NeedsResync, s.State)
+		require.Equal(t, "head_not_applied", s.Reason)
+		require.False(t, s.ForeignWriter)
+		k.client.f.Wipe()
+		k.r.SetMode(ModeFollow) // how an operator says that it is well again
+		k.caughtUp(30 * time.Second)
+	})
+}
+
+func TestAForeignWriterIsNamedAndSetRight(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(10)
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+		alien := eltest.Child(b.tree[8], 4711)
+		k.client.f.Add(alien)
+		k.client.f.SetHead(alien.Hash)
+		flagged := false
+		k.client.hook(func(engineapi.Call) error {
+			flagged = flagged || k.r.Status().ForeignWriter
+			return nil
+		}, nil)
+		k.after(15 * time.Second)
+		k.caughtUp(10 * time.Second)
+		require.True(t, flagged)
+	})
+}
+
+func TestI13ARetentionGapIsANamedStateAndANeverEndingSyncTooEnds(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(100)
+		b.log.expire(101) // 25 blocks and their forkchoices are gone
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		k.after(10 * time.Second)
+		s := k.r.Status()
+		require.Equal(t, Follow, s.State)
+		require.NotNil(t, s.Gap)
+		require.Equal(t, uint64(1), s.Gap.From)
+		require.Equal(t, uint64(25), s.Gap.To)
+		require.Contains(t, s.Reason, "gap")
+		b.slots(2)
+		k.after(time.Minute)
+		require.Equal(t, Follow, k.r.Status().State)
+		require.LessOrEqual(t, len(k.client.f.CallsOf(engineapi.ClassReplay)), 3, "only the newest each time it looked")
+		// Its peers bring it the missing blocks.
+		for _, block := range b.tree[:60] {
+			k.client.f.Add(block)
+		}
+		k.client.f.SetHead(b.tree[59].Hash)
+		k.caughtUp(time.Minute)
+		require.Nil(t, k.r.Status().Gap)
+	})
+}
+
+func TestAnIndexThatIsFullNamesTheGapAsTheLogDoes(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(100)
+		k := newKit(b, eltest.Config{})
+		k.cfg.MaxCalls = 50
+		k.start()
+		defer k.stop()
+		k.after(10 * time.Second)
+		s := k.r.Status()
+		require.Equal(t, Follow, s.State)
+		require.Equal(t, uint64(75), s.Gap.To)
+	})
+}
