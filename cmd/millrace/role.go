@@ -97,7 +97,9 @@ type busCmd struct {
 
 // Help is the long help text.
 func (busCmd) Help() string {
-	return `Listens on nats.listen, here 127.0.0.1:4222 by default, and ignores nats.url, so that it can share a file with the roles that use it. Keys for the roles (role.nk) and for administration (admin.nk) are made beside nats.store_dir on the first start: give a role nats.creds=<data>/auth/role.nk.`
+	return `Listens on nats.listen, here 127.0.0.1:4222 by default, and ignores nats.url, so that it can share a file with the roles that use it. Keys for the roles (role.nk) and for administration (admin.nk) are made beside nats.store_dir on the first start: give a role nats.creds=<data>/auth/role.nk.
+
+The streams of the Engine API are declared when engine.primary is set, here too: share the file with the engine.`
 }
 
 // Run runs the server.

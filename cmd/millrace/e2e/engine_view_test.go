@@ -1,0 +1,130 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/eltest"
+	"millrace/internal/engineapi"
+)
+
+const (
+	viewPairs = 5
+	viewCalls = 1000
+	// viewRatio is how much later the slowest calls may be answered because there is a secondary, and
+	// viewOverhead how much later than by the primary itself.
+	viewRatio    = 1.10
+	viewOverhead = 150 * time.Microsecond
+)
+
+// forkchoiceBody is a forkchoice to a block without attributes.
+func forkchoiceBody(id uint64, head common.Hash) []byte {
+	return engineapi.AppendForkchoice(nil, id, "engine_forkchoiceUpdatedV3", engineapi.Forkchoice{Head: head, Arity: 2})
+}
+
+// timed posts forkchoices one after another and is how long each took, sorted. Every answer must be the
+// primary's.
+func timed(t *testing.T, url string, secret engineapi.Secret, n int) []time.Duration {
+	t.Helper()
+	took := make([]time.Duration, 0, n)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+	defer client.CloseIdleConnections()
+	for i := range n + n/10 {
+		body := forkchoiceBody(uint64(i), eltest.GenesisBlock.Hash)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", secret.Authorization(time.Now()))
+		begun := time.Now()
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		require.NoError(t, err)
+		d := time.Since(begun)
+		require.Equal(t, engineapi.Valid, engineapi.ParseResult(resp.StatusCode, answer).Verdict())
+		if i >= n/10 { // the first ones open connections
+			took = append(took, d)
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
+// viewed is an engine in front of a fake primary with one secondary, or none.
+func viewed(t *testing.T, name string, primary, secondary *eltest.Fake) (url string, secret engineapi.Secret) {
+	t.Helper()
+	secret = testSecret(t, 0xc1)
+	file := filepath.Join(t.TempDir(), "cl.hex")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("c1", 32)), 0o600))
+	addr := freeAddr(t)
+	args := []string{"--log.format=json", "--engine.listen=" + addr, "--engine.primary=" + primary.URL(), "--engine.jwt_secret=" + file}
+	if secondary != nil {
+		js, err := json.Marshal([]map[string]string{{"name": "b", "url": secondary.URL()}})
+		require.NoError(t, err)
+		args = append(args, "--engine.secondaries="+string(js))
+	}
+	newProcess(t, "engine-"+name, "engine", args...).up(t)
+	return "http://" + addr, secret
+}
+
+// The consensus client does not notice a secondary: not a healthy one, not one that hangs for the whole
+// time, not one that is gone. Five A B pairs each; asserted in a soak only, for a machine of its own.
+func TestEngineTheConsensusClientNeverNoticesASecondary(t *testing.T) {
+	primary := started(t)
+	alone, secret := viewed(t, "alone", primary, nil)
+	direct, through := timed(t, primary.URL(), secret, viewCalls), timed(t, alone, secret, viewCalls)
+	overhead := through[len(through)/2] - direct[len(direct)/2]
+	t.Logf("p50 direct %s, through the door %s: +%s", direct[len(direct)/2], through[len(through)/2], overhead)
+	if soak() {
+		require.LessOrEqual(t, overhead, viewOverhead)
+	}
+	for name, trouble := range map[string]func(*eltest.Fake){
+		"healthy": func(*eltest.Fake) {},
+		"hangs":   func(f *eltest.Fake) { f.Fail(eltest.Fault{Hang: true}) },
+		"gone":    func(f *eltest.Fake) { f.Stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			secondary := started(t)
+			url, _ := viewed(t, name, primary, secondary)
+			trouble(secondary)
+			var ratios []float64
+			var raw []string
+			for range viewPairs {
+				a, b := timed(t, alone, secret, viewCalls), timed(t, url, secret, viewCalls)
+				p99 := len(a) * 99 / 100
+				ratios = append(ratios, float64(b[p99])/float64(a[p99]))
+				raw = append(raw, fmt.Sprintf("%s/%s", b[p99], a[p99]))
+			}
+			secondary.Recover()
+			slices.Sort(ratios)
+			t.Logf("p99 ratio %.3f (median of %s)", ratios[viewPairs/2], strings.Join(raw, " "))
+			if soak() {
+				require.LessOrEqual(t, ratios[viewPairs/2], viewRatio)
+			}
+		})
+	}
+}
+
+// started is a fake client that runs.
+func started(t *testing.T) *eltest.Fake {
+	t.Helper()
+	f := eltest.NewFake(eltest.Config{})
+	require.NoError(t, f.Start())
+	t.Cleanup(f.Stop)
+	return f
+}
