@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,10 +105,10 @@ func TestAClientWithoutASecretGetsLiveCallsOnly(t *testing.T) {
 		t := b.t
 		b.slots(40)
 		k := newKit(b, eltest.Config{})
-		fresh := false
+		var fresh atomic.Bool
 		k.target.LiveOnly = true
 		k.client.hook(func(engineapi.Call) error {
-			if !fresh {
+			if !fresh.Load() {
 				return ErrNoToken
 			}
 			return nil
@@ -117,7 +118,7 @@ func TestAClientWithoutASecretGetsLiveCallsOnly(t *testing.T) {
 		k.after(time.Minute)
 		require.Equal(t, "no_token", k.r.Status().Reason)
 		require.False(t, k.r.Status().BreakerOpen, "it is not the client's fault")
-		fresh = true
+		fresh.Store(true)
 		k.after(10 * time.Second)
 		s := k.r.Status()
 		require.Equal(t, LiveOnly, s.State)

@@ -21,7 +21,7 @@ func TestI8AfterRandomTrafficAndOutagesTheHeadIsTheLastForkchoicesWithinThirtySe
 			t := b.t
 			rng := rand.New(rand.NewPCG(seed, 8))
 			b.attributes = seed%2 == 0
-			k := newKit(b, eltest.Config{OnKill: []eltest.Kill{eltest.KillKeeps, eltest.KillLoses}[seed/2%2]})
+			k := newKit(b, eltest.Config{OnKill: []eltest.Kill{eltest.KillKeeps, eltest.KillLoses, eltest.KillBares}[seed/2%3]})
 			if seed%3 == 0 {
 				k.target.Mode = ModeShadowBuild
 			}
