@@ -186,9 +186,11 @@ func (b *Bus) Run(ctx context.Context) error {
 		})
 	}
 	part(b.clock.Run)
-	part(b.backlog.Run)
 	part(b.watchDoor)
-	part(b.keepHouse)
+	if b.cfg.hasOrders() {
+		part(b.backlog.Run)
+		part(b.keepHouse)
+	}
 	if b.guard != nil {
 		part(b.guardStore)
 	} else {
