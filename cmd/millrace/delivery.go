@@ -20,6 +20,7 @@ import (
 	"millrace/egress/builder"
 	"millrace/internal/config"
 	"millrace/internal/lifecycle"
+	"millrace/internal/retry"
 )
 
 const (
@@ -177,13 +178,13 @@ func (d *delivery) deliver(ctx context.Context) error {
 // retire takes the stub of an earlier life out of the store. Its consumers would never be read
 // again, and what they hold would never be purged, until the store is full.
 func (d *delivery) retire(ctx context.Context) error {
-	if d.retiring == "" || !pause(ctx, retireAfter) {
+	if d.retiring == "" || !retry.Pause(ctx, retireAfter) {
 		return nil
 	}
 	d.mu.Lock()
 	err := d.dispatcher.Reload(d.to)
 	d.mu.Unlock()
-	if err != nil || !pause(ctx, retireFor) {
+	if err != nil || !retry.Pause(ctx, retireFor) {
 		return err // not known to be done: again at the next start
 	}
 	if err := os.Remove(d.retiring); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"millrace/internal/eltest/drive"
 	"millrace/internal/engineapi"
+	"millrace/internal/retry"
 )
 
 // engineDriveCmd is a consensus client for demonstrations.
@@ -50,7 +51,7 @@ func (c *engineDriveCmd) Run(ctx context.Context, a *app) error {
 		if _, err := fmt.Fprintf(a.stdout, "slot %d block %d %s\n", d.Slot(), d.Head().Number, d.Head().Hash); err != nil {
 			return err
 		}
-		if i+1 < c.Slots && !pause(ctx, c.Every) {
+		if i+1 < c.Slots && !retry.Pause(ctx, c.Every) {
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"millrace/internal/bus"
 	"millrace/internal/bus/enginelog"
+	"millrace/internal/retry"
 )
 
 const (
@@ -78,7 +79,7 @@ func (l *doorLease) hold(ctx context.Context, epochs chan<- uint64) error {
 			return nil //nolint:nilerr // told to stop
 		}
 		l.log.LogAttrs(ctx, slog.LevelWarn, "the lease of the engine door was lost, the consensus client is served on", slog.Any("error", err))
-		if !pause(ctx, leaseRetry) {
+		if !retry.Pause(ctx, leaseRetry) {
 			return nil
 		}
 	}
@@ -116,7 +117,7 @@ func (l *doorLease) Run(ctx context.Context) error {
 		return nil
 	}
 	var healthy time.Duration // without the lease, on a healthy bus
-	for pause(ctx, time.Second) {
+	for retry.Pause(ctx, time.Second) {
 		if l.lost() == nil || l.bus.Healthy() != nil {
 			healthy = 0
 			continue

@@ -201,13 +201,6 @@ func TestEachPartOfALastBuilderReloadIsRefusedBeforeItChangesAnything(t *testing
 	require.Equal(t, before, d.cfg)
 }
 
-func TestPauseEndsWithItsContext(t *testing.T) {
-	require.True(t, pause(t.Context(), time.Nanosecond))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.False(t, pause(ctx, time.Hour))
-}
-
 // quiet is a log that nobody reads.
 func quiet(t *testing.T) *telemetry.Log {
 	t.Helper()

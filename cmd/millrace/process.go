@@ -30,6 +30,7 @@ import (
 	"millrace/internal/ledger/index"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/internal/signers"
 	"millrace/internal/telemetry"
 	"millrace/workers"
@@ -233,7 +234,7 @@ func (p *process) announce(ctx context.Context) error {
 	attrs = append(attrs, slog.String("admin", p.adminAddr.String()))
 	if p.door != nil {
 		for p.door.Addr() == nil || p.cfg.Ingress.BuilderListen != "" && p.door.BuilderAddr() == nil {
-			if !pause(ctx, 5*time.Millisecond) {
+			if !retry.Pause(ctx, 5*time.Millisecond) {
 				return nil
 			}
 		}
@@ -264,18 +265,6 @@ func (p *process) busAttrs() []slog.Attr {
 		attrs = append(attrs, slog.String("nats_listen", p.cfg.NATS.Listen))
 	}
 	return attrs
-}
-
-// pause waits for d; false: ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // tuneRuntime trades memory for processor time: orders are garbage soon after they are stored. The

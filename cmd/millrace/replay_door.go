@@ -17,6 +17,7 @@ import (
 	"millrace/internal/ledger"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/internal/telemetry"
 	"millrace/workers"
 )
@@ -95,7 +96,7 @@ func (r *replays) attrs(ctx context.Context) []slog.Attr {
 		return nil
 	}
 	for r.door.Addr() == nil {
-		if !pause(ctx, 5*time.Millisecond) {
+		if !retry.Pause(ctx, 5*time.Millisecond) {
 			return nil
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"millrace/egress"
 	"millrace/internal/bus"
+	"millrace/internal/retry"
 )
 
 const (
@@ -85,7 +86,7 @@ func (t *targets) watch(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			t.log.LogAttrs(ctx, slog.LevelDebug, "targets can't be listed", slog.Any("error", err))
 		}
-		if !pause(ctx, targetsEvery) {
+		if !retry.Pause(ctx, targetsEvery) {
 			return nil
 		}
 	}

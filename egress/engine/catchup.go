@@ -9,6 +9,7 @@ import (
 
 	"millrace/egress/engine/chain"
 	"millrace/internal/engineapi"
+	"millrace/internal/retry"
 )
 
 // How many payloads a client may lag behind and still get each call by itself: when it has caught up,
@@ -203,7 +204,7 @@ func (r *Replayer) interrupted(ctx context.Context, answer *reply, f fate) move 
 	case overtaken:
 		return move{Probe, "overtaken"}
 	case tokenless:
-		sleep(ctx, pauseToken)
+		retry.Pause(ctx, pauseToken)
 		return move{Probe, "no_token"}
 	default:
 		r.log.LogAttrs(ctx, slog.LevelDebug, "engine call failed", slog.Any("error", cause(answer)))
@@ -217,7 +218,7 @@ func (r *Replayer) unreadable(ctx context.Context, err error) move {
 		return move{Probe, "record_lost"} // the next plan knows what is left
 	}
 	r.log.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
-	sleep(ctx, pauseRecord)
+	retry.Pause(ctx, pauseRecord)
 	return move{Probe, "record_unavailable"}
 }
 

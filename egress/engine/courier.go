@@ -9,6 +9,7 @@ import (
 
 	"millrace/egress/engine/chain"
 	"millrace/internal/engineapi"
+	"millrace/internal/retry"
 )
 
 // reply is what came back for one request.
@@ -56,7 +57,7 @@ func (c *courier) call(ctx context.Context, body []byte, timeout time.Duration) 
 }
 
 func (c *courier) exchange(ctx context.Context, to requester, body []byte, timeout time.Duration) *reply {
-	if !sleep(ctx, time.Until(c.notBefore)) {
+	if !retry.Pause(ctx, time.Until(c.notBefore)) {
 		return &reply{err: context.Cause(ctx)}
 	}
 	callCtx, cancel := context.WithTimeout(ctx, timeout)

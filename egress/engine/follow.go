@@ -6,6 +6,7 @@ import (
 
 	"millrace/egress/engine/chain"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 )
 
 // follow feeds the newest payload and forkchoice to a client that the record can't bring on, and
@@ -86,7 +87,7 @@ func (r *Replayer) feed(ctx context.Context, goal chain.Call, payload *chain.Cal
 
 // idle waits for a change of the record, at most until the head is read again.
 func (r *Replayer) idle(ctx context.Context, changed <-chan struct{}) {
-	sleep(ctx, pauseFollow)
+	retry.Pause(ctx, pauseFollow)
 	timer := time.NewTimer(r.cfg.CheckEvery)
 	defer timer.Stop()
 	select {

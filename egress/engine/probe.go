@@ -13,6 +13,7 @@ import (
 
 	"millrace/egress/engine/chain"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 )
 
 // Pauses between two attempts at something that is not the client's fault.
@@ -35,7 +36,7 @@ type stall struct {
 
 // probe asks who and where the client is and decides what it needs.
 func (r *Replayer) probe(ctx context.Context) move {
-	sleep(ctx, time.Until(r.probed.Add(pauseProbe)))
+	retry.Pause(ctx, time.Until(r.probed.Add(pauseProbe)))
 	r.probed = time.Now()
 	r.decision() // what the client is asked before anything is decided is not overtaken
 	if m, ok := r.identify(ctx); !ok {
@@ -45,14 +46,14 @@ func (r *Replayer) probe(ctx context.Context) move {
 	newest := r.decision()
 	if err := r.tape.Sync(ctx); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
-		sleep(ctx, pauseRecord)
+		retry.Pause(ctx, pauseRecord)
 		return move{Probe, "record_unavailable"}
 	}
 	if life := r.tape.lives(); life != r.life {
 		r.life, r.pos = life, 0
 	}
 	if !r.recorded(newest) {
-		sleep(ctx, pauseRecord)
+		retry.Pause(ctx, pauseRecord)
 		return move{Probe, "record_behind"}
 	}
 	if m, ok := r.capable(ctx); !ok {
@@ -97,10 +98,10 @@ func (r *Replayer) lost(ctx context.Context, err error) move {
 	case ctx.Err() != nil:
 		return move{Probe, "stopped"}
 	case errors.Is(err, ErrNoToken):
-		sleep(ctx, pauseToken)
+		retry.Pause(ctx, pauseToken)
 		return move{Probe, "no_token"}
 	case errors.Is(err, ErrOvertaken):
-		sleep(ctx, pauseLive)
+		retry.Pause(ctx, pauseLive)
 		return move{Probe, "overtaken"}
 	case errors.Is(err, errUnauthorized):
 		return move{Halted, "auth: " + err.Error()}
@@ -268,7 +269,7 @@ func (r *Replayer) stuck(ctx context.Context) move {
 	r.stall.probes++
 	if r.stall.probes < r.cfg.StallProbes || now.Sub(r.stall.since) < r.cfg.StallTime {
 		wait := min(r.cfg.RetryMin<<min(r.stall.probes, 12), r.cfg.RetryMax)
-		sleep(ctx, wait/2+rand.N(wait/2+1)) //nolint:gosec // jitter
+		retry.Pause(ctx, wait/2+rand.N(wait/2+1)) //nolint:gosec // jitter
 		return move{Probe, "syncing"}
 	}
 	syncing, err := r.courier.syncing(ctx)
@@ -286,7 +287,7 @@ func (r *Replayer) stuck(ctx context.Context) move {
 func (r *Replayer) rest(ctx context.Context, s State) move {
 	away := r.courier.away
 	entry := r.Status().Head
-	for sleep(ctx, r.cfg.Recheck) {
+	for retry.Pause(ctx, r.cfg.Recheck) {
 		if s == Halted {
 			r.quiet = true
 			return move{Probe, "recheck"}
@@ -316,7 +317,7 @@ func (r *Replayer) watchHead(ctx context.Context) {
 		}
 		r.met.open(r.courier.open())
 		r.levels()
-		if !sleep(ctx, r.cfg.CheckEvery) {
+		if !retry.Pause(ctx, r.cfg.CheckEvery) {
 			return
 		}
 	}

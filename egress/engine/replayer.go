@@ -14,6 +14,7 @@ import (
 	"millrace/egress/engine/chain"
 	"millrace/egress/engine/compare"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 )
 
 // Replayer keeps one client at the head.
@@ -135,7 +136,7 @@ func (r *Replayer) watchMode(ctx context.Context) error {
 			return nil //nolint:nilerr // the end was asked for
 		}
 		r.log.LogAttrs(ctx, slog.LevelWarn, "engine modes not readable", slog.Any("error", err))
-		if !sleep(ctx, time.Second) {
+		if !retry.Pause(ctx, time.Second) {
 			return nil
 		}
 	}

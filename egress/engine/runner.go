@@ -13,6 +13,7 @@ import (
 	"millrace/egress/engine/compare"
 	"millrace/internal/engineapi"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 )
 
 // Runner replays a closed range of the record into one client.
@@ -314,7 +315,7 @@ func (r *Runner) own(of chain.Step) chain.Step {
 func (r *Runner) pace(ctx context.Context, received time.Time) error {
 	if r.reach.Rate > 0 {
 		due := r.began.Add(time.Duration(float64(received.Sub(r.origin)) / r.reach.Rate))
-		sleep(ctx, time.Until(due))
+		retry.Pause(ctx, time.Until(due))
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("engine replay: %w", context.Cause(ctx))

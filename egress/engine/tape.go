@@ -11,6 +11,7 @@ import (
 	"millrace/egress/engine/chain"
 	"millrace/internal/engineapi"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 )
 
 // errFound ends a Read that found what it looked for.
@@ -69,7 +70,7 @@ func (t *Tape) Run(ctx context.Context) error {
 			return nil //nolint:nilerr // the end was asked for
 		}
 		t.slog.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))
-		if !sleep(ctx, time.Second) {
+		if !retry.Pause(ctx, time.Second) {
 			return nil
 		}
 	}
@@ -217,19 +218,4 @@ func (t *Tape) cached(at uint64) []byte {
 		}
 	}
 	return nil
-}
-
-// sleep waits; false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -36,3 +36,10 @@ func TestPauseTellsWhetherItWasServed(t *testing.T) {
 		require.False(t, Pause(ctx, -time.Second))
 	})
 }
+
+func TestPauseEndsWithItsContext(t *testing.T) {
+	require.True(t, Pause(t.Context(), time.Nanosecond))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.False(t, Pause(ctx, time.Hour))
+}

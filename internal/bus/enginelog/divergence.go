@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -55,7 +56,7 @@ func (d *Divergences) Publish(ctx context.Context, secondary, id string, event [
 		if err == nil {
 			return nil
 		}
-		if n+1 >= divergenceTries || !wait(ctx, backoff(n, retryMost)) {
+		if n+1 >= divergenceTries || !retry.Pause(ctx, retry.Backoff(n, retryLeast, retryMost)) {
 			return fmt.Errorf("divergence of %s: %w", secondary, err)
 		}
 	}
@@ -112,7 +113,7 @@ func (d *Divergences) Read(ctx context.Context, since time.Time, f func(Divergen
 		if ended != nil || err == nil {
 			return ended
 		}
-		wait(ctx, backoff(n, retryMost))
+		retry.Pause(ctx, retry.Backoff(n, retryLeast, retryMost))
 	}
 	return fmt.Errorf("read divergences: %w", err)
 }

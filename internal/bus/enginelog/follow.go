@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -20,6 +21,8 @@ const (
 	followBatch = subjects.EngineAckPending / 2
 	followWait  = 5 * time.Second
 	followBeat  = time.Second
+	// followDoubts is how often in a row, over some three seconds, the stream has to be gone to count as gone.
+	followDoubts = 8
 )
 
 // Follow is Read without an end: it goes on with what is stored from then on, until ctx ends or f
@@ -37,7 +40,7 @@ func (l *Log) Follow(ctx context.Context, from uint64, f func(record.Entry) erro
 	for n := 0; ; n++ {
 		before := t.rd.next
 		err := t.follow(ctx)
-		if t.rd.failed || errors.Is(err, ErrOtherLife) || errors.Is(err, ErrNoLog) {
+		if t.rd.failed || t.doubt(err) {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -50,7 +53,7 @@ func (l *Log) Follow(ctx context.Context, from uint64, f func(record.Entry) erro
 			l.r.log.LogAttrs(ctx, slog.LevelWarn, "engine log can't be followed", slog.String("target", l.target), slog.Any("error", err))
 		}
 		l.r.m.reopened.Inc()
-		wait(ctx, backoff(n, retryMost))
+		retry.Pause(ctx, retry.Backoff(n, retryLeast, retryMost))
 	}
 }
 
@@ -60,6 +63,23 @@ type tail struct {
 
 	mu   sync.Mutex
 	held jetstream.Msg // in hand; nil: none
+
+	opened bool // the consumer was there once
+	doubts int  // answers in a row that the stream is not what was followed
+}
+
+// doubt reports whether err says for certain that the stream is gone, or another one. Of one that was there, a
+// cluster that is choosing its leaders may say so for a moment.
+func (t *tail) doubt(err error) bool {
+	switch {
+	case errors.Is(err, ErrNoLog) && !t.opened:
+		return true
+	case errors.Is(err, ErrNoLog), errors.Is(err, ErrOtherLife):
+		t.doubts++
+	default:
+		t.doubts = 0
+	}
+	return t.doubts >= followDoubts
 }
 
 // follow opens the consumer and reads until something is wrong.
@@ -76,6 +96,7 @@ func (t *tail) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("follow engine log: %w", err)
 	}
+	t.opened = true
 	for {
 		n, err := t.pull(ctx, c)
 		if err != nil {
@@ -190,7 +211,7 @@ func (t *tail) hold(m jetstream.Msg) {
 
 // beat tells the server, until ctx ends, that what is in hand is being worked on.
 func (t *tail) beat(ctx context.Context) {
-	for wait(ctx, subjects.EngineAckWait/4) {
+	for retry.Pause(ctx, subjects.EngineAckWait/4) {
 		t.mu.Lock()
 		if t.held != nil {
 			_ = t.held.InProgress() // a repeat is known for what it is

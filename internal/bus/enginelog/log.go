@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"millrace/internal/engineapi/record"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -178,7 +179,7 @@ func (rd *reading) through(ctx context.Context, until uint64) error {
 		before := rd.next
 		err := rd.read(ctx, until)
 		switch {
-		case err == nil, rd.failed, errors.Is(err, ErrNoLog):
+		case err == nil, rd.failed:
 			return err
 		case ctx.Err() != nil:
 			return fmt.Errorf("read engine log: %w", ctx.Err())
@@ -190,7 +191,7 @@ func (rd *reading) through(ctx context.Context, until uint64) error {
 			return fmt.Errorf("read engine log: %w", err)
 		}
 		rd.l.r.m.reopened.Inc()
-		wait(ctx, backoff(n, retryMost))
+		retry.Pause(ctx, retry.Backoff(n, retryLeast, retryMost))
 	}
 	return nil
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -286,7 +286,7 @@ func (p *publisher) interrupt(ctx context.Context, cause error) {
 
 // resume looks what the stream has, so that publishing can go on; false: not now.
 func (p *publisher) resume(ctx context.Context) bool {
-	if p.tries > 0 && !wait(ctx, backoff(p.tries-1, retryMost)) {
+	if p.tries > 0 && !retry.Pause(ctx, retry.Backoff(p.tries-1, retryLeast, retryMost)) {
 		return false
 	}
 	p.tries++
@@ -303,24 +303,5 @@ func (p *publisher) calm(ctx context.Context) {
 	if p.spooling && p.j.left() == 0 {
 		p.spooling = false
 		p.log.LogAttrs(ctx, slog.LevelInfo, "the engine spool is drained")
-	}
-}
-
-// backoff is the pause before try n (from zero): retryLeast doubled each time up to most, half of it
-// random.
-func backoff(n int, most time.Duration) time.Duration {
-	d := min(retryLeast<<min(n, 16), most)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // jitter
-}
-
-// wait waits for d, or until ctx ends; it reports whether the wait was served.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }

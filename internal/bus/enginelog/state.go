@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -85,8 +86,8 @@ func (s *State) put(ctx context.Context, key, value string) error {
 		if err == nil {
 			return nil
 		}
-		pause := backoff(n, retryMost)
-		if time.Since(start)+pause > stateBudget || !wait(ctx, pause) {
+		pause := retry.Backoff(n, retryLeast, retryMost)
+		if time.Since(start)+pause > stateBudget || !retry.Pause(ctx, pause) {
 			return fmt.Errorf("write %s: %w", key, err)
 		}
 	}
@@ -115,7 +116,7 @@ func (s *State) ClaimEpoch(ctx context.Context) (uint64, error) {
 		if n%20 == 0 && ctx.Err() == nil && !errors.Is(err, jetstream.ErrKeyExists) {
 			s.log.LogAttrs(ctx, slog.LevelWarn, "engine epoch can't be claimed yet", slog.Any("error", err))
 		}
-		if !wait(ctx, backoff(n, retryMost)) {
+		if !retry.Pause(ctx, retry.Backoff(n, retryLeast, retryMost)) {
 			return 0, fmt.Errorf("claim engine epoch: %w: %w", context.Cause(ctx), err)
 		}
 	}
@@ -230,7 +231,7 @@ func (s *State) watch(ctx context.Context, key string, f func(string)) error {
 		if err != nil && ctx.Err() == nil && n%20 == 0 {
 			s.log.LogAttrs(ctx, slog.LevelInfo, "watch of engine state is made again", slog.String("key", key), slog.Any("error", err))
 		}
-		wait(ctx, backoff(n, watchMost))
+		retry.Pause(ctx, retry.Backoff(n, retryLeast, watchMost))
 	}
 	return ctx.Err()
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	replayer "millrace/egress/engine"
+	door "millrace/ingress/engine"
+	"millrace/internal/retry"
+)
+
+var (
+	errNoClient   = errors.New("no execution client of this name is configured")
+	errIsPrimary  = errors.New("it is the primary already")
+	errNotInSync  = errors.New("not in sync")
+	errNoReplayer = errors.New("its replayer does not run yet")
+)
+
+// promote makes a secondary the primary if it is where the last eligible forkchoice wants it. The
+// choice is stored before the door acts on it, while no call that moves a client's state is on
+// its way, so that a restart at any moment finds one or the other, and both are right.
+func (e *engineRole) promote(ctx context.Context, name string) error {
+	e.promoting.Lock()
+	defer e.promoting.Unlock()
+	c := e.client(name)
+	e.mu.Lock()
+	was, r := e.primary, e.replayers[name]
+	e.mu.Unlock()
+	switch {
+	case c == nil:
+		return errNoClient
+	case name == was:
+		return errIsPrimary
+	case r == nil:
+		return errNoReplayer
+	}
+	ctx, cancel := context.WithTimeout(ctx, promoteWithin)
+	defer cancel()
+	// What can be waited for is waited for while the consensus client is not.
+	for {
+		err := e.caughtUp(ctx, r, e.door.Generation())
+		if err == nil {
+			break
+		}
+		if !retry.Pause(ctx, settlePoll) {
+			return err
+		}
+	}
+	err := e.door.Promote(ctx, c.target(), func(ctx context.Context, last door.Generation) error {
+		if err := e.caughtUp(ctx, r, last); err != nil {
+			return err
+		}
+		return e.state.SetPrimary(ctx, name)
+	})
+	if err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.primary = name
+	close(e.changed)
+	e.changed = make(chan struct{})
+	e.mu.Unlock()
+	e.log.LogAttrs(ctx, slog.LevelInfo, "secondary promoted", slog.String("to", name), slog.String("from", was))
+	return nil
+}
+
+// caughtUp is nil when the client is where the last eligible forkchoice wants it, of a record that has
+// every call up to last.
+func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last door.Generation) error {
+	if newest := e.watched.newest(); newest.Compare(e.caller.id(last)) < 0 {
+		return fmt.Errorf("%w: the record is behind", errNotInSync)
+	}
+	s := r.Status()
+	if ok, reason := s.InSync(); !ok {
+		return fmt.Errorf("%w: %s", errNotInSync, reason)
+	}
+	head, err := latest(ctx, e.secondaries[s.Target])
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotInSync, err)
+	}
+	if head != s.Want {
+		return fmt.Errorf("%w: its head is %s, the last forkchoice names %s", errNotInSync, head, s.Want)
+	}
+	return nil
+}
+
+// failover promotes the best secondary when the primary has been gone for long enough.
+func (e *engineRole) failover(ctx context.Context) error {
+	for retry.Pause(ctx, time.Second) {
+		since, down := e.door.PrimaryDown()
+		if !down || time.Since(since) < e.cfg.FailoverAfter {
+			continue
+		}
+		for name, s := range e.statuses() {
+			if ok, _ := s.InSync(); !ok || s.Role == replayer.Primary {
+				continue
+			}
+			err := e.promote(ctx, name)
+			e.log.LogAttrs(ctx, slog.LevelWarn, "failover", slog.String("to", name), slog.Time("down_since", since), slog.Any("error", err))
+			if err == nil {
+				break
+			}
+		}
+	}
+	return nil
+}
