@@ -40,8 +40,9 @@ fuzz: ## every fuzz target for FUZZTIME (60s) each
 bench: ## every benchmark with allocations: BENCH, BENCHTIME
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
 
-e2e: ## real processes and connections, one kill of each kind, at most twelve minutes
+e2e: ## real processes, clients and connections, one kill of each kind, at most twelve minutes
 	$(GO) test -tags e2e -count=1 -timeout 15m -v ./cmd/millrace/e2e/
+	$(GO) test -tags e2e -count=1 -timeout 5m -run Geth ./ingress/engine ./egress/engine
 
 # What a node does is done once more without the tap: a node taps its orders by default.
 UNTAPPED := Test(KillingTheNode|StoppingUnderLoad|ASteadyLoad|AnOutage|ALongOutage|ABuilderThatFails|AThousand|CancelUpdate)
