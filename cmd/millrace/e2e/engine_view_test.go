@@ -24,7 +24,8 @@ import (
 
 const (
 	viewPairs = 5
-	viewCalls = 1000
+	viewCalls = 600
+	viewPause = time.Millisecond // a consensus client is never faster for long
 	// viewRatio is how much later the slowest calls may be answered because there is a secondary, and
 	// viewOverhead how much later than by the primary itself.
 	viewRatio    = 1.10
@@ -44,6 +45,7 @@ func timed(t *testing.T, url string, secret engineapi.Secret, n int) []time.Dura
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	for i := range n + n/10 {
+		nap(t, viewPause)
 		body := forkchoiceBody(uint64(i), eltest.GenesisBlock.Hash)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, bytes.NewReader(body))
 		require.NoError(t, err)
@@ -127,4 +129,51 @@ func started(t *testing.T) *eltest.Fake {
 	require.NoError(t, f.Start())
 	t.Cleanup(f.Stop)
 	return f
+}
+
+// An engine with nothing to do costs at most 1 % of a CPU and 100 MB; the CPU is asserted in a soak only.
+func TestEngineIdleCostsNextToNothing(t *testing.T) {
+	primary, secondary := started(t), started(t)
+	file := filepath.Join(t.TempDir(), "cl.hex")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("c1", 32)), 0o600))
+	js, err := json.Marshal([]map[string]string{{"name": "b", "url": secondary.URL()}})
+	require.NoError(t, err)
+	p := newProcess(t, "engine", "engine", "--log.format=json", "--engine.listen="+freeAddr(t), "--engine.primary="+primary.URL(),
+		"--engine.jwt_secret="+file, "--engine.secondaries="+string(js))
+	p.up(t)
+	nap(t, 3*time.Second) // the start is over
+	before := cpuTicks(t, p.pid())
+	span := short(10*time.Second, 30*time.Second)
+	nap(t, span)
+	share := float64(cpuTicks(t, p.pid())-before) / 100 / span.Seconds()
+	resident := residentBytes(t, p.pid())
+	t.Logf("%.2f %% of a CPU, %d MB", 100*share, resident>>20)
+	require.LessOrEqual(t, resident, int64(100<<20))
+	if soak() {
+		require.LessOrEqual(t, share, 0.01)
+	}
+}
+
+// cpuTicks is what a process used of CPUs, in hundredths of a second.
+func cpuTicks(t *testing.T, pid int) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	require.NoError(t, err)
+	_, after, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(after)
+	var user, system int64
+	_, err = fmt.Sscan(fields[11]+" "+fields[12], &user, &system)
+	require.NoError(t, err)
+	return user + system
+}
+
+// residentBytes is a process's resident memory.
+func residentBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	require.NoError(t, err)
+	var size, resident int64
+	_, err = fmt.Sscan(string(b), &size, &resident)
+	require.NoError(t, err)
+	return resident * int64(os.Getpagesize())
 }
