@@ -366,7 +366,7 @@ func TestASecondEngineWaitsForTheLease(t *testing.T) {
 	primary := newEL(t, 1, eltest.Config{})
 	args := func(name string) []string {
 		return []string{
-			"engine", "--nats.url=nats://" + nats, "--nats.creds=" + filepath.Join(dir, "auth", "role.nk"), "--engine.spool_dir=" + filepath.Join(dir, name),
+			"engine", "--nats.url=nats://" + nats, "--nats.creds=" + filepath.Join(dir, "auth", "role.nk"), "--engine.spool_dir=" + filepath.Join(dir, name), "--nats.store_dir=" + filepath.Join(dir, name, "nats"),
 			"--engine.listen=127.0.0.1:0", "--engine.primary=" + primary.URL(), "--engine.jwt_secret=" + file, "--engine.primary_jwt_secret=" + primary.file,
 		}
 	}
