@@ -257,8 +257,10 @@ func TestEngineNamesTheStateOfAClientThatLostIts(t *testing.T) {
 func TestEngineCaptureReplaysToARealClient(t *testing.T) {
 	n := newGeth(t, 3, eltest.SchemeHash)
 	require.NoError(t, n.Start(t.Context()))
-	out, err := exec.CommandContext(t.Context(), binary, "replay", "engine", "--file="+engineData+"sample.jsonl", "--mode=verbatim",
-		"--to="+n.URL(), "--jwt-secret="+n.SecretFile(), "--json").Output()
+	cmd := exec.CommandContext(t.Context(), binary, "replay", "engine", "--file="+engineData+"sample.jsonl", "--mode=verbatim",
+		"--to="+n.URL(), "--jwt-secret="+n.SecretFile(), "--json")
+	cmd.Env = environment()
+	out, err := cmd.Output()
 	require.NoError(t, err)
 	var sum struct {
 		Sent    int            `json:"sent"`
