@@ -210,10 +210,11 @@ func (e *engineRole) round(ctx context.Context) error {
 func (e *engineRole) replayer(c *client, primary string, chain replayer.Chain) (*replayer.Replayer, error) {
 	t := replayer.Target{
 		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: e.secondaries[c.Name], Skip: c.Skip, Also: c.Also,
+		LiveOnly: c.JWTSecret == "",
 	}
 	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain}
 	if c.Name == primary {
-		t.Role, t.Mode, t.Caller, t.Skip, t.Also = replayer.Primary, replayer.ModeFollow, e.caller, nil, nil
+		t.Role, t.Mode, t.Caller, t.Skip, t.Also, t.LiveOnly = replayer.Primary, replayer.ModeFollow, e.caller, nil, nil, false
 		ports.Modes = nil // it is the consensus client's
 	}
 	return replayer.New(e.cfg.Replay, t, e.tape, ports, e.metrics, e.log)
