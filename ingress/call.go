@@ -108,15 +108,11 @@ func deadline(received time.Time, maxAge time.Duration, maxTimestamp uint64) tim
 	return time.Unix(int64(maxTimestamp), 0) //nolint:gosec // not after end
 }
 
-// dispatch stores what was prepared, in order, then waits for all verdicts at once. Its own
-// flights land before it waits for others', so two batches can't wait for each other.
+// dispatch stores what was prepared, in order, then waits for all verdicts at once, and looks up last what
+// is asked. Its own flights land before it waits for others', so two batches can't wait for each other.
 func (s *Server) dispatch(ctx context.Context, q *request) {
 	for i := range q.calls {
-		switch c := &q.calls[i]; {
-		case c.err != nil:
-		case c.asked != nil:
-			s.status(ctx, q, c)
-		default:
+		if c := &q.calls[i]; c.err == nil && c.asked == nil {
 			s.submit(ctx, q, c)
 		}
 	}
@@ -132,6 +128,7 @@ func (s *Server) dispatch(ctx context.Context, q *request) {
 		}
 	}
 	q.stage = s.metrics.since(stageVerdict, q.stage)
+	s.statuses(ctx, q)
 }
 
 // submit stores c's order, unless its outcome is known or another call is finding it out.

@@ -54,6 +54,24 @@ func (s *Server) asksStatus(q *request, c *call, in *jsonrpc.Call) (ok bool, err
 	return true, nil
 }
 
+// statuses answers what asksStatus took, all of it within the time of one publish.
+func (s *Server) statuses(ctx context.Context, q *request) {
+	var asked []*call
+	for i := range q.calls {
+		if c := &q.calls[i]; c.err == nil && c.asked != nil {
+			asked = append(asked, c)
+		}
+	}
+	if len(asked) == 0 {
+		return // as nearly always: no timer is set for it
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.policy.PublishTimeout)
+	defer cancel()
+	for _, c := range asked {
+		s.status(ctx, q, c)
+	}
+}
+
 // status answers c, which asksStatus took.
 func (s *Server) status(ctx context.Context, q *request, c *call) {
 	select {
@@ -63,8 +81,6 @@ func (s *Server) status(ctx context.Context, q *request, c *call) {
 		c.err = deny(deniedGate, "too many look-ups at a time")
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.policy.PublishTimeout)
-	defer cancel()
 	result, err := s.ports.Status.OrderStatus(ctx, q.signer, *c.asked)
 	if err != nil {
 		c.err = deny(deniedStatus, "what became of orders can't be looked up now: ask again")

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,7 +87,12 @@ func ledgerPage(from ledgerReader, log *slog.Logger) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		read, replays := from.Ledger, q.text("replays") == "true"
+		replays, err := strconv.ParseBool(cmp.Or(q.text("replays"), "false"))
+		if err != nil {
+			http.Error(w, "replays: neither true nor false", http.StatusBadRequest)
+			return
+		}
+		read := from.Ledger
 		if replays {
 			read = from.ReplayLedger
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -55,6 +56,9 @@ func (s orderStatus) OrderStatus(ctx context.Context, signer common.Address, has
 	return json.Marshal(answer)
 }
 
+// errIndexBehind: the order is not among those that the index has read so far, which says nothing.
+var errIndexBehind = errors.New("the trace index is behind")
+
 // known looks orders up in the index of this process.
 type known struct{ tracer }
 
@@ -64,6 +68,9 @@ func (k known) orders(ctx context.Context, signer common.Address, hash common.Ha
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(a.Orders) == 0 && !a.Current {
+		return nil, errIndexBehind
 	}
 	var owned []ownedOrder
 	for i := range a.Orders {

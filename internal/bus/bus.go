@@ -222,7 +222,8 @@ func (b *Bus) Healthy() error {
 		}
 	}
 	for l, c := range b.links.all() {
-		if !c.nc.IsConnected() {
+		// What became of orders can be asked again later: no reason to send them elsewhere.
+		if l.use != useStatus && !c.nc.IsConnected() {
 			return fmt.Errorf("%w: %s", errNotConnected, l)
 		}
 	}

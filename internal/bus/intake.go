@@ -16,9 +16,11 @@ const (
 	// returnWait is how long a stopping intake collects what is on its way to it.
 	returnWait = 250 * time.Millisecond
 	// gathered is how many messages a patient intake takes at a time, patience after how many known
-	// messages in a row it becomes patient.
-	gathered = 256
-	patience = 32
+	// messages in a row it becomes patient, and impatience after how many more when it was hurried: what
+	// somebody waits for is behind the copies that gathered while it lingered.
+	gathered   = 256
+	patience   = 32
+	impatience = 2048
 )
 
 // errNothing says that no message came in time.
@@ -37,16 +39,14 @@ var errNothing = errors.New("no message")
 //
 // While only copies of tapped orders come, nobody waits for them: a patient intake lets them gather at
 // the server and takes all that are there at once, which costs less than a tenth. One that finds nothing
-// waits for a single message, as ever. Who was hurried takes what is there until there is no more: what
-// somebody waits for may be behind many copies.
+// waits for a single message, as ever.
 type intake struct {
 	consumer jetstream.Consumer
 	pull     pull
 	// linger is how long messages may gather; zero: they may not. hurry ends it, because somebody waits.
-	linger  time.Duration
-	hurry   <-chan struct{}
-	hurried bool // since then, not all that was there has been taken
-	known   int  // messages in a row that were no news
+	linger time.Duration
+	hurry  <-chan struct{}
+	known  int // messages in a row that were no news; far below zero after a hurry
 
 	ctx    context.Context //nolint:containedctx // ends the pull, which outlives the call that posts it
 	cancel context.CancelFunc
@@ -130,10 +130,10 @@ func (in *intake) next(ctx context.Context, wait time.Duration) (jetstream.Msg, 
 		case <-in.rested.C:
 			err = in.gather()
 		case <-in.hurry:
-			in.hurried = true
+			in.known = -impatience
 			if in.batch == nil {
 				in.rested.Stop()
-				err = in.gather()
+				err = in.fetch() //nolint:contextcheck // the pull outlives this call
 			}
 		case <-in.timer.C:
 			return nil, errNothing
@@ -160,13 +160,10 @@ func (in *intake) turn() error {
 	if err != nil {
 		return fmt.Errorf("pull ended: %w", err)
 	}
-	if in.atOnce && in.taken < gathered {
-		in.hurried = false
-	}
 	switch {
 	case !in.lingers(), in.atOnce && in.taken == 0:
 		return in.fetch()
-	case in.hurried, in.atOnce && in.taken == gathered:
+	case in.taken == gathered:
 		return in.gather()
 	}
 	in.batch = nil

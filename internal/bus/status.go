@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// statusTimeout is how long a question what became of an order is waited for and worked on.
-	statusTimeout = time.Second
+	// statusTimeout is how long a question what became of an order is waited for and worked on: an index that
+	// is behind takes most of a second to say so.
+	statusTimeout = 2 * time.Second
 	// statusAtOnce bounds the questions that a process works on; one more is told so at once. Those that wait
 	// in the client to be told are at most maxWaitingStatus.
 	statusAtOnce     = 4
