@@ -34,7 +34,10 @@ type courier struct {
 	// away counts the failures to reach the client: a changed number means that it may be another
 	// process now.
 	away uint64
-	ids  uint64
+	// at is the head that was last read. What a client answers to forkchoices is no measure of where it
+	// is: some say VALID and do not apply them.
+	at  head
+	ids uint64
 }
 
 // requester makes one request, see Caller.

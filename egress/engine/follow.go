@@ -12,7 +12,7 @@ import (
 // follow feeds the newest payload and forkchoice to a client that the record can't bring on, and
 // leaves it to its peers, until its head is one that the record knows.
 func (r *Replayer) follow(ctx context.Context) move {
-	entry := r.session.Head
+	entry := r.courier.at.hash
 	var fed record.ID
 	for ctx.Err() == nil {
 		goal, payload, changed, ok := r.newest()

@@ -286,7 +286,7 @@ func (r *Replayer) stuck(ctx context.Context) move {
 // when it was away, so may be another process over other data, or when its head moved.
 func (r *Replayer) rest(ctx context.Context, s State) move {
 	away := r.courier.away
-	entry := r.Status().Head
+	entry := r.courier.at.hash
 	for retry.Pause(ctx, r.cfg.Recheck) {
 		if s == Halted {
 			r.quiet = true

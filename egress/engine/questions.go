@@ -32,6 +32,7 @@ type Identity struct {
 	Version string
 }
 
+// latest reads the client's head.
 func (c *courier) latest(ctx context.Context) (head, error) {
 	answer, err := c.ask(ctx, "eth_getBlockByNumber", `["latest",false]`)
 	if err != nil {
@@ -42,7 +43,8 @@ func (c *courier) latest(ctx context.Context) (head, error) {
 		c.fail()
 		return head{}, fmt.Errorf("latest block: %w: %.120s", errUnreachable, answer)
 	}
-	return head{hash, number}, nil
+	c.at = head{hash, number}
+	return c.at, nil
 }
 
 // identity asks which chain the client is on.

@@ -173,7 +173,10 @@ func TestASyncingClientWithPeersIsFed(t *testing.T) {
 		k.start()
 		defer k.stop()
 		k.after(5 * time.Minute)
-		require.Equal(t, Follow, k.r.Status().State)
+		for range 200 {
+			k.after(700 * time.Millisecond)
+			require.Equal(t, Follow, k.r.Status().State, "it stays there while its head does")
+		}
 		k.client.f.SetSnap(eltest.SnapOff)
 		for _, block := range b.tree {
 			k.client.f.Add(block)
@@ -201,6 +204,35 @@ func TestAClientThatSaysValidAndDoesNotApplyNeedsAResync(t *testing.T) {
 		k.r.SetMode(ModeFollow) // how an operator says that it is well again
 		k.caughtUp(30 * time.Second)
 	})
+}
+
+// geth under the path scheme, killed: it knows blocks without their state, says VALID to forkchoices that it
+// does not apply, SYNCING to what follows, and that it is syncing.
+func TestASyncingClientWhoseHeadStaysIsNamedAndNotTriedAgain(t *testing.T) {
+	for peers, state := range map[int]State{0: NeedsResync, 3: Follow} {
+		inBubble(t, func(b *bench) {
+			t := b.t
+			b.slots(60)
+			k := newKit(b, eltest.Config{OnKill: eltest.KillWrecks, Peers: peers})
+			k.start()
+			defer k.stop()
+			k.caughtUp(10 * time.Second)
+			k.client.f.Kill()
+			for _, block := range b.tree[:10] { // what it had written down
+				k.client.f.Add(block)
+			}
+			k.client.f.SetHead(b.tree[9].Hash)
+			k.client.f.SetSnap(eltest.SnapOn)
+			b.slots(10)
+			k.after(k.cfg.StallTime + 2*k.cfg.RetryMax)
+			for range 200 {
+				s := k.r.Status()
+				require.Equal(t, state, s.State, "it stays there while its head does")
+				require.Equal(t, "syncing", s.Reason)
+				k.after(700 * time.Millisecond)
+			}
+		})
+	}
 }
 
 func TestAForeignWriterIsNamedAndSetRight(t *testing.T) {
