@@ -32,9 +32,7 @@ type dispatcher struct {
 	targets  []*target // every primary there was
 	sequence uint64
 	last     Generation
-	moving   int           // live state-moving calls without an answer yet
-	still    chan struct{} // closed when moving is 0 again; nil while nobody waits
-	replay   *replay       // a forkchoice in flight that a replayer sent
+	replay   *replay // a forkchoice in flight to the primary that a replayer sent
 }
 
 // replay is a replayed forkchoice in flight.
@@ -148,7 +146,7 @@ func (d *Door) enlist(x *exchange) *replay {
 		return nil
 	}
 	o.last = x.last
-	o.moving++
+	x.target.moving++
 	if x.chooses {
 		return o.replay
 	}
@@ -186,9 +184,10 @@ func (d *dispatcher) ended(x *exchange) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.moving--; d.moving == 0 && d.still != nil {
-		close(d.still)
-		d.still = nil
+	t := x.target
+	if t.moving--; t.moving == 0 && t.still != nil {
+		close(t.still)
+		t.still = nil
 	}
 }
 
@@ -218,17 +217,18 @@ func (d *dispatcher) leads(t *target) bool {
 	return d.primary == t
 }
 
-// quiet waits until no state-moving live call is in flight, or ctx ends.
+// quiet waits until no state-moving live call is in flight to the primary, or ctx ends.
 func (d *dispatcher) quiet(ctx context.Context) {
 	d.mu.Lock()
-	if d.moving == 0 {
+	t := d.primary
+	if t.moving == 0 {
 		d.mu.Unlock()
 		return
 	}
-	if d.still == nil {
-		d.still = make(chan struct{})
+	if t.still == nil {
+		t.still = make(chan struct{})
 	}
-	still := d.still
+	still := t.still
 	d.mu.Unlock()
 	select {
 	case <-still:

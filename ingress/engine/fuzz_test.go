@@ -69,7 +69,7 @@ func FuzzDoor(f *testing.F) {
 		d.handler(t.Context()).ServeHTTP(w, r)
 
 		require.Zero(t, d.budget.used())
-		require.Zero(t, d.order.moving)
+		require.Zero(t, d.order.primary.moving)
 		asked := d.book.asked()
 		require.Len(t, d.book.outcomes, len(asked))
 		for i, q := range asked {

@@ -73,7 +73,10 @@ func TestNothingIsLostOrHeldHoweverThePartsMeet(t *testing.T) {
 		require.Equal(t, uint64(i+1), r.Sequence)
 		require.Contains(t, f.book.outcomes, r.ID)
 	}
-	require.Zero(t, f.order.moving)
+	for _, to := range f.order.targets {
+		require.Zero(t, to.moving)
+		require.Nil(t, to.still)
+	}
 	require.Empty(t, f.order.order)
 	require.Nil(t, f.order.replay)
 	require.Zero(t, f.budget.used())

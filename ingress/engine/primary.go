@@ -53,6 +53,7 @@ func (d *Door) Promote(ctx context.Context, target Target, check func(context.Co
 }
 
 // lead makes t the primary, or the same target of before with its connections, and returns who was.
+// A replayed forkchoice in flight to another is cut off: nobody waits for it any more.
 func (d *dispatcher) lead(t *target) (from *target) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,7 +63,10 @@ func (d *dispatcher) lead(t *target) (from *target) {
 		d.targets = append(d.targets, t)
 		i = len(d.targets) - 1
 	}
-	d.primary = d.targets[i]
+	if d.primary = d.targets[i]; d.primary != from && d.replay != nil {
+		d.replay.cancel()
+		d.replay = nil
+	}
 	return from
 }
 

@@ -120,10 +120,34 @@ func TestAPromotionWaitsForCallsInFlightButNotForADeadPrimary(t *testing.T) {
 	<-came
 	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
 	require.Equal(t, 200, f.call(newPayload("2", hashA, zero)).status)
+	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(newPayload("3", hashB, hashA)))
+	require.NoError(t, err, "what hangs at the old primary does not hold up the new one's replayer")
+	require.Len(t, b.calls(), 2)
+	require.NoError(t, f.SetPrimary(t.Context(), Target{Name: "primary", URL: a.URL, JWTSecret: f.cfg.PrimaryJWTSecret}))
+	_, _, _, err = f.Replay(t.Context(), f.Generation(), []byte(newPayload("4", hashB, hashA)))
+	require.ErrorIs(t, err, ErrOvertaken, "the old one again: the call still is under way there")
+	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
 	a.CloseClientConnections()
 	require.Equal(t, 502, <-hung)
 	_, down := f.PrimaryDown()
 	require.False(t, down, "the old one's failure is not the new one's")
+}
+
+func TestAReplayedForkchoiceInFlightIsCutOffByAChangeOfThePrimary(t *testing.T) {
+	a, b := newPrimary(t, primarySecret), newPrimary(t, 0x22)
+	came := make(chan struct{})
+	a.set(func(_ http.ResponseWriter, r *http.Request, _ []byte) { close(came); <-r.Context().Done() })
+	f := open(t, a)
+	replayed := make(chan error, 1)
+	go func() {
+		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		replayed <- err
+	}()
+	<-came
+	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
+	require.ErrorIs(t, <-replayed, ErrOvertaken)
+	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(forkchoice("98", hashA, "null")))
+	require.NoError(t, err)
 }
 
 func TestTheDoorSeesThePrimaryGoAndComeBack(t *testing.T) {

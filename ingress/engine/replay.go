@@ -56,7 +56,7 @@ func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (sta
 func (d *dispatcher) step(decided Generation, chooses bool, cancel context.CancelFunc) (t *target, done func(), err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last != decided || d.moving > 0 || d.replay != nil {
+	if d.last != decided || d.primary.moving > 0 || d.replay != nil {
 		return nil, nil, ErrOvertaken
 	}
 	if !chooses {
@@ -67,7 +67,9 @@ func (d *dispatcher) step(decided Generation, chooses bool, cancel context.Cance
 	return d.primary, func() {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.replay = nil
+		if d.replay == r {
+			d.replay = nil
+		}
 		close(r.ended)
 	}, nil
 }

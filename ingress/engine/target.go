@@ -49,6 +49,10 @@ type target struct {
 	url    *url.URL
 	secret engineapi.Secret // zero: none
 	client http.RoundTripper
+
+	// Under the dispatcher's mu.
+	moving int           // live state-moving calls without an answer yet
+	still  chan struct{} // closed when moving is 0 again; nil while nobody waits
 }
 
 // newTarget reads the target's files and dials nothing.
