@@ -232,13 +232,26 @@ func (r *Replayer) checkPrimary(ctx context.Context) (m move, ok bool) {
 		return r.lost(ctx, err), false
 	}
 	r.sees(h)
-	fits := true
+	fits, ahead := true, r.Status().Reason == aheadOfRecord
+	var goal chain.Call
 	r.tape.look(func(x *chain.Index, t chain.Time) {
-		goal, found := x.Target(t)
+		var found bool
+		goal, found = x.Target(t)
+		ahead = ahead && found && goal.Forkchoice.Head != h.hash
 		fits = !found || goal.Forkchoice.Head == h.hash || x.Underway(goal, t) || !x.Known(goal.Forkchoice.Head)
 	})
+	if !fits && ahead {
+		if fits, err = r.courier.canonical(ctx, goal.Forkchoice.Head); errors.Is(err, ErrOvertaken) {
+			return move{}, true
+		} else if err != nil {
+			return r.lost(ctx, err), false
+		}
+	}
 	if !fits {
 		return move{Probe, "head_differs"}, false
+	}
+	if !ahead && r.Status().Reason == aheadOfRecord {
+		r.enter(ctx, move{Live, ""})
 	}
 	r.levels()
 	return move{}, true

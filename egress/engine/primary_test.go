@@ -169,6 +169,53 @@ func TestAPrimaryThatLostItsStateWhileNobodyCalledIsCaughtUp(t *testing.T) {
 	})
 }
 
+func TestAPrimaryAheadOfARecordThatLacksItsHeadIsNotTakenBack(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k, _ := newPrimaryKit(b)
+		b.slots(20)
+		block := b.head
+		for range 5 { // the record lost these
+			block = b.child(block)
+			b.primary.f.Add(block)
+		}
+		b.primary.f.SetHead(block.Hash)
+		b.primary.f.Forget()
+		k.start()
+		defer k.stop()
+		for range 60 {
+			k.after(time.Second)
+			require.Equal(t, block, b.primary.f.Head())
+			require.Equal(t, []any{Live, "ahead_of_record"}, []any{k.r.Status().State, k.r.Status().Reason})
+		}
+		require.Empty(t, b.primary.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice))
+		next := b.child(block)
+		b.payload(next)
+		b.choose(next)
+		k.after(30 * time.Second)
+		require.Equal(t, next, b.primary.f.Head())
+		require.Equal(t, []any{Live, ""}, []any{k.r.Status().State, k.r.Status().Reason})
+	})
+}
+
+func TestASecondaryThatHoldsTheGoalBelowAnUnknownHeadGetsTheGoalAlone(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(20)
+		k := newKit(b, eltest.Config{})
+		for _, block := range b.tree {
+			k.client.f.Add(block)
+		}
+		unknown := b.child(b.head)
+		k.client.f.Add(unknown)
+		k.client.f.SetHead(unknown.Hash)
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+		require.Len(t, k.client.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice), 1)
+	})
+}
+
 func TestALiveCallOvertakesEachStepOfThePrimary(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t

@@ -182,12 +182,7 @@ func (r *Replayer) decide(ctx context.Context, h head) move {
 	case !found:
 		return move{Live, "no_forkchoice_yet"}
 	case quiet, goal.ID.Compare(r.floor) < 0 && h.hash == goal.Forkchoice.Head:
-		r.goal = goal
-		at := goal.At
-		if goal.Answer == nil {
-			at-- // its outcome is still to be watched
-		}
-		r.finish(ctx, at)
+		r.there(ctx, goal)
 		return move{Live, ""}
 	case err != nil:
 		return r.unconnected(ctx, goal, err)
@@ -198,6 +193,16 @@ func (r *Replayer) decide(ctx context.Context, h head) move {
 	}
 	r.unsay(goal)
 	return move{CatchUp, ""}
+}
+
+// there notes that the client stands where the goal wants it.
+func (r *Replayer) there(ctx context.Context, goal chain.Call) {
+	r.goal = goal
+	at := goal.At
+	if goal.Answer == nil {
+		at-- // its outcome is still to be watched
+	}
+	r.finish(ctx, at)
 }
 
 // unsay replaces the plan's end when a newer forkchoice was sent already, which the primary turned
@@ -233,19 +238,32 @@ func (r *Replayer) inOrder(x *chain.Index, goal chain.Call, h head, t chain.Time
 	return x.Below(goal.Forkchoice.Head, r.session, t)
 }
 
+// aheadOfRecord is the reason of a primary that extends the goal by blocks which the record lacks.
+const aheadOfRecord = "ahead_of_record"
+
 // unconnected is what follows when the record does not lead from the client's head to the goal. The
-// client may hold the missing block all the same, below a head that the record does not know.
+// client may hold the goal, or the missing block, all the same, below a head that the record does not
+// know. A primary that holds the goal is never taken back to it.
 func (r *Replayer) unconnected(ctx context.Context, goal chain.Call, err error) move {
 	gap := (*chain.Gap)(nil)
 	if !errors.As(err, &gap) {
 		return move{Diverged, "refused"}
 	}
-	there, err := r.courier.canonical(ctx, gap.Parent)
+	held := goal.Forkchoice.Head
+	there, err := r.courier.canonical(ctx, held)
+	if err == nil && there && r.target.Role == Primary {
+		r.there(ctx, goal)
+		return move{Live, aheadOfRecord}
+	}
+	if err == nil && !there {
+		held = gap.Parent
+		there, err = r.courier.canonical(ctx, held)
+	}
 	if err != nil {
 		return r.lost(ctx, err)
 	}
 	if there {
-		r.session.Valid(gap.Parent)
+		r.session.Valid(held)
 		r.tape.look(func(x *chain.Index, t chain.Time) {
 			r.steps, err = x.Plan(r.session, goal, r.checkpoint(), t)
 		})
