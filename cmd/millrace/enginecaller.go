@@ -22,10 +22,11 @@ import (
 // errFenced is why a replayed call is not sent: another process may have the lease.
 var errFenced = errors.New("the lease is not held at the moment")
 
-// primaryCaller reaches the primary through the door, which knows what the consensus client sent in
-// the meantime.
+// primaryCaller reaches the primary of one term through the door, which knows what the consensus
+// client sent in the meantime.
 type primaryCaller struct {
 	door  *door.Door
+	term  door.Term
 	epoch uint64
 	valid func() bool
 
@@ -41,18 +42,18 @@ func (c *primaryCaller) Decide() calls.ID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.decided = g
-	return c.id(g)
+	return callID(c.epoch, g)
 }
 
-// id is the record's name of a live call.
-func (c *primaryCaller) id(g door.Generation) calls.ID {
+// callID is the record's name of a live call.
+func callID(epoch uint64, g door.Generation) calls.ID {
 	if g == 0 {
 		return calls.ID{}
 	}
-	return calls.ID{Epoch: c.epoch, Sequence: uint64(g)}
+	return calls.ID{Epoch: epoch, Sequence: uint64(g)}
 }
 
-// Call sends a step that was decided, unless a live call went out since.
+// Call sends a step that was decided, unless a live call went out or the primary changed since.
 func (c *primaryCaller) Call(ctx context.Context, body []byte) (status int, answer []byte, date time.Time, err error) {
 	if !c.valid() {
 		return 0, nil, time.Time{}, errFenced
@@ -60,7 +61,7 @@ func (c *primaryCaller) Call(ctx context.Context, body []byte) (status int, answ
 	c.mu.Lock()
 	decided := c.decided
 	c.mu.Unlock()
-	status, answer, date, err = c.door.Replay(ctx, decided, body)
+	status, answer, date, err = c.door.Replay(ctx, c.term, decided, body)
 	switch {
 	case errors.Is(err, door.ErrOvertaken):
 		err = replayer.ErrOvertaken

@@ -59,7 +59,7 @@ func (e *engineRole) promote(ctx context.Context, name string) error {
 		return err
 	}
 	e.mu.Lock()
-	e.primary = name
+	e.primary, e.term = name, e.door.Term()
 	close(e.changed)
 	e.changed = make(chan struct{})
 	e.mu.Unlock()
@@ -70,7 +70,7 @@ func (e *engineRole) promote(ctx context.Context, name string) error {
 // caughtUp is nil when the client is where the last eligible forkchoice wants it, of a record that has
 // every call up to last.
 func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last door.Generation) error {
-	if newest := e.watched.newest(); newest.Compare(e.caller.id(last)) < 0 {
+	if newest := e.watched.newest(); newest.Compare(callID(e.epoch, last)) < 0 {
 		return fmt.Errorf("%w: the record is behind", errNotInSync)
 	}
 	s := r.Status()

@@ -47,11 +47,12 @@ type engineRole struct {
 	door        *door.Door
 	tape        *replayer.Tape
 	metrics     *replayer.Metrics
-	caller      *primaryCaller
+	epoch       uint64
 	secondaries map[string]*fencedCaller
 
 	mu        sync.Mutex
 	primary   string // name of the client that the door calls
+	term      door.Term
 	replayers map[string]*replayer.Replayer
 	changed   chan struct{} // closed when primary is another
 	promoting sync.Mutex    // one promotion at a time
@@ -102,7 +103,7 @@ func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (e
 	if err != nil {
 		return usage(fmt.Errorf("engine: %w", err))
 	}
-	e.caller = &primaryCaller{door: e.door, epoch: epoch, valid: e.lease.valid}
+	e.epoch = epoch
 	for i := range e.clients {
 		c := &e.clients[i]
 		if e.secondaries[c.Name], err = e.call(c); err != nil {
@@ -122,8 +123,11 @@ func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (e
 		e.log.LogAttrs(ctx, slog.LevelWarn, "the promoted client left the configuration, its primary holds", slog.String("promoted", chosen))
 		return nil
 	}
-	e.primary = chosen
-	return e.door.SetPrimary(ctx, c.target())
+	if err := e.door.SetPrimary(ctx, c.target()); err != nil {
+		return err
+	}
+	e.primary, e.term = chosen, e.door.Term()
+	return nil
 }
 
 // client is a configured client, nil when there is none of that name.
@@ -178,11 +182,12 @@ func (e *engineRole) round(ctx context.Context) error {
 	defer cancel()
 	e.mu.Lock()
 	changed, primary := e.changed, e.primary
+	caller := &primaryCaller{door: e.door, term: e.term, epoch: e.epoch, valid: e.lease.valid}
 	e.mu.Unlock()
 	replayers := map[string]*replayer.Replayer{}
-	chain := replayer.NewPrimaryChain(e.cfg.Replay, e.caller)
+	chain := replayer.NewPrimaryChain(e.cfg.Replay, caller)
 	for i := range e.clients {
-		r, err := e.replayer(&e.clients[i], primary, chain)
+		r, err := e.replayer(&e.clients[i], primary, caller, chain)
 		if err != nil {
 			return err
 		}
@@ -207,14 +212,14 @@ func (e *engineRole) round(ctx context.Context) error {
 }
 
 // replayer is a client's, as the primary or as a secondary.
-func (e *engineRole) replayer(c *client, primary string, chain replayer.Chain) (*replayer.Replayer, error) {
+func (e *engineRole) replayer(c *client, primary string, caller *primaryCaller, chain replayer.Chain) (*replayer.Replayer, error) {
 	t := replayer.Target{
 		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: e.secondaries[c.Name], Skip: c.Skip, Also: c.Also,
 		LiveOnly: c.JWTSecret == "",
 	}
 	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain}
 	if c.Name == primary {
-		t.Role, t.Mode, t.Caller, t.Skip, t.Also, t.LiveOnly = replayer.Primary, replayer.ModeFollow, e.caller, nil, nil, false
+		t.Role, t.Mode, t.Caller, t.Skip, t.Also, t.LiveOnly = replayer.Primary, replayer.ModeFollow, caller, nil, nil, false
 		ports.Modes = nil // it is the consensus client's
 	}
 	return replayer.New(e.cfg.Replay, t, e.tape, ports, e.metrics, e.log)

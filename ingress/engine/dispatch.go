@@ -22,6 +22,10 @@ const (
 // call, if the generation is not 0.
 type Generation uint64
 
+// Term counts the changes of the primary. A replay step rests on what one client said, and must not
+// reach another.
+type Term uint64
+
 // dispatcher orders what is sent to the primary.
 type dispatcher struct {
 	// order is held from the moment when a state-moving call gets its sequence until it is written.
@@ -29,6 +33,7 @@ type dispatcher struct {
 
 	mu       sync.Mutex
 	primary  *target
+	term     Term      // of primary
 	targets  []*target // every primary there was
 	sequence uint64
 	last     Generation

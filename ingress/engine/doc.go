@@ -45,7 +45,8 @@
 // Calls that move the client's state (newPayload, forkchoiceUpdated, and whatever can't be read) get
 // their sequence under the lock that sends them: it is held until the request is written, at most
 // sendHold. Other calls only take a number. A replay to the primary passes the same lock and is
-// dropped with ErrOvertaken when a live call was dispatched since it was decided, or is under way. A
+// dropped with ErrOvertaken when a live call was dispatched since it was decided, or is under way, or
+// when it was decided for an earlier primary. A
 // live forkchoice that meets a replayed one in flight waits for its end, at most overtakeWait, and
 // then cuts it off; the primary serialises forkchoices anyway.
 //

@@ -11,7 +11,7 @@ var (
 	// ErrRunning means that Run was called twice.
 	ErrRunning = errors.New("engine door is already running")
 	// ErrOvertaken is returned by Replay when the consensus client's own calls came since the step
-	// was decided: it was not sent, or cut off in flight.
+	// was decided, or that another client is the primary since: it was not sent, or cut off in flight.
 	ErrOvertaken = errors.New("overtaken by a live call")
 	// ErrNoToken is returned by Replay when there is neither a secret for the primary nor a
 	// live token.

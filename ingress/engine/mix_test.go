@@ -86,7 +86,7 @@ func TestNothingIsLostOrHeldHoweverThePartsMeet(t *testing.T) {
 // overtaken replays one forkchoice; errors are of the kinds that a replayer knows.
 func overtaken(ctx context.Context, t *testing.T, f *front) {
 	t.Helper()
-	status, _, _, err := f.Replay(ctx, f.Generation(), []byte(forkchoice("9", hashB, "null")))
+	status, _, _, err := f.Replay(ctx, f.Term(), f.Generation(), []byte(forkchoice("9", hashB, "null")))
 	var failed *sendError
 	if err != nil && !errors.Is(err, ErrOvertaken) && !errors.As(err, &failed) && ctx.Err() == nil {
 		t.Errorf("replay: %d, %v", status, err)

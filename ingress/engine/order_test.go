@@ -24,7 +24,7 @@ func TestRule22AReplayIsDroppedWhenALiveCallCameSinceItWasDecided(t *testing.T) 
 	f := open(t, p)
 	step := []byte(forkchoice("99", hashA, "null"))
 	require.Zero(t, f.Generation())
-	status, answer, date, err := f.Replay(t.Context(), 0, step)
+	status, answer, date, err := f.Replay(t.Context(), f.Term(), 0, step)
 	require.NoError(t, err)
 	require.Equal(t, 200, status)
 	require.JSONEq(t, `{"jsonrpc":"2.0","id":99,"result":null}`, string(answer))
@@ -37,16 +37,16 @@ func TestRule22AReplayIsDroppedWhenALiveCallCameSinceItWasDecided(t *testing.T) 
 		f.call(live)
 		require.Greater(t, f.Generation(), decided, live)
 		sent := len(p.calls())
-		_, _, _, err = f.Replay(t.Context(), decided, step)
+		_, _, _, err = f.Replay(t.Context(), f.Term(), decided, step)
 		require.ErrorIs(t, err, ErrOvertaken, live)
 		require.Len(t, p.calls(), sent)
-		_, _, _, err = f.Replay(t.Context(), f.Generation(), step)
+		_, _, _, err = f.Replay(t.Context(), f.Term(), f.Generation(), step)
 		require.NoError(t, err)
 	}
 	decided := f.Generation()
 	f.call(rpc("1", "eth_syncing", "") + " ")
 	require.Equal(t, decided, f.Generation(), "reads overtake nothing")
-	status, _, _, err = f.Replay(t.Context(), decided-1, []byte(rpc("1", "eth_blockNumber", "")))
+	status, _, _, err = f.Replay(t.Context(), f.Term(), decided-1, []byte(rpc("1", "eth_blockNumber", "")))
 	require.NoError(t, err, "nor can they be overtaken")
 	require.Equal(t, 200, status)
 }
@@ -66,7 +66,7 @@ func TestRule22AReplayGivesWayToALiveCallUnderWay(t *testing.T) {
 		_, _ = f.try(t.Context(), "POST", "/", strings.NewReader(newPayload("1", hashA, zero)))
 	}()
 	<-came
-	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(newPayload("2", hashB, hashA)))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), f.Generation(), []byte(newPayload("2", hashB, hashA)))
 	require.ErrorIs(t, err, ErrOvertaken)
 	close(goOn)
 	<-done
@@ -85,7 +85,7 @@ func TestRule22ALiveForkchoiceWaitsForTheReplayedOneInFlight(t *testing.T) {
 	})
 	replayed := make(chan error, 1)
 	go func() {
-		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		_, _, _, err := f.Replay(t.Context(), f.Term(), 0, []byte(forkchoice("99", hashA, "null")))
 		replayed <- err
 	}()
 	<-came
@@ -117,7 +117,7 @@ func TestRule22AReplayedForkchoiceThatHangsIsCutOff(t *testing.T) {
 	})
 	replayed := make(chan error, 1)
 	go func() {
-		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		_, _, _, err := f.Replay(t.Context(), f.Term(), 0, []byte(forkchoice("99", hashA, "null")))
 		replayed <- err
 	}()
 	<-came
@@ -247,11 +247,11 @@ func TestI10AForwardedTokenIsForgotten(t *testing.T) {
 func TestAForwardingDoorReplaysWithALiveTokenOrNotAtAll(t *testing.T) {
 	p := newPrimary(t, primarySecret)
 	f := open(t, p, forwarding)
-	_, _, _, err := f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), 0, []byte(newPayload("1", hashA, zero)))
 	require.ErrorIs(t, err, ErrNoToken)
 	f.call(rpc("1", "eth_syncing", ""))
 	live := p.calls()[0].header.Get("Authorization")
-	_, _, _, err = f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	_, _, _, err = f.Replay(t.Context(), f.Term(), 0, []byte(newPayload("1", hashA, zero)))
 	require.NoError(t, err)
 	require.Equal(t, live, p.calls()[1].header.Get("Authorization"))
 }
@@ -260,11 +260,11 @@ func TestAReplayToAPrimaryThatIsGoneIsAnError(t *testing.T) {
 	p := newPrimary(t, primarySecret)
 	f := open(t, p)
 	p.Close()
-	_, _, _, err := f.Replay(t.Context(), 0, []byte(newPayload("1", hashA, zero)))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), 0, []byte(newPayload("1", hashA, zero)))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ErrOvertaken)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, _, _, err = f.Replay(ctx, 0, []byte(forkchoice("1", hashA, "null")))
+	_, _, _, err = f.Replay(ctx, f.Term(), 0, []byte(forkchoice("1", hashA, "null")))
 	require.ErrorIs(t, err, context.Canceled)
 }

@@ -63,7 +63,12 @@ func (d *dispatcher) lead(t *target) (from *target) {
 		d.targets = append(d.targets, t)
 		i = len(d.targets) - 1
 	}
-	if d.primary = d.targets[i]; d.primary != from && d.replay != nil {
+	if d.targets[i] == from {
+		return from
+	}
+	d.primary = d.targets[i]
+	d.term++
+	if d.replay != nil {
 		d.replay.cancel()
 		d.replay = nil
 	}

@@ -47,7 +47,7 @@ func TestAfterAPromotionEachPayloadIDGoesToItsIssuer(t *testing.T) {
 	require.Len(t, a.calls(), 3)
 	f.call("[" + get("0x00") + "," + get("0x01") + "]")
 	require.Len(t, b.calls(), 4, "what has no one issuer is the primary's")
-	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(newPayload("1", hashA, zero)))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), f.Generation(), []byte(newPayload("1", hashA, zero)))
 	require.NoError(t, err)
 	require.Len(t, b.calls(), 5)
 	require.Contains(t, f.log.String(), "primary changed")
@@ -120,17 +120,47 @@ func TestAPromotionWaitsForCallsInFlightButNotForADeadPrimary(t *testing.T) {
 	<-came
 	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
 	require.Equal(t, 200, f.call(newPayload("2", hashA, zero)).status)
-	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(newPayload("3", hashB, hashA)))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), f.Generation(), []byte(newPayload("3", hashB, hashA)))
 	require.NoError(t, err, "what hangs at the old primary does not hold up the new one's replayer")
 	require.Len(t, b.calls(), 2)
 	require.NoError(t, f.SetPrimary(t.Context(), Target{Name: "primary", URL: a.URL, JWTSecret: f.cfg.PrimaryJWTSecret}))
-	_, _, _, err = f.Replay(t.Context(), f.Generation(), []byte(newPayload("4", hashB, hashA)))
+	_, _, _, err = f.Replay(t.Context(), f.Term(), f.Generation(), []byte(newPayload("4", hashB, hashA)))
 	require.ErrorIs(t, err, ErrOvertaken, "the old one again: the call still is under way there")
 	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
 	a.CloseClientConnections()
 	require.Equal(t, 502, <-hung)
 	_, down := f.PrimaryDown()
 	require.False(t, down, "the old one's failure is not the new one's")
+}
+
+func TestAReplayDecidedForTheOldPrimaryNeverReachesTheNewOne(t *testing.T) {
+	a, b := newPrimary(t, primarySecret), newPrimary(t, 0x22)
+	f := open(t, a)
+	term, decided := f.Term(), f.Generation()
+	steps := []string{forkchoice("1", hashA, "null"), newPayload("2", hashA, zero), rpc("3", "eth_syncing", "")}
+	waiting := make(chan error, 1)
+	require.NoError(t, f.Promote(t.Context(), second(t, b, 0x22), func(context.Context, Generation) error {
+		require.Equal(t, term, f.Term())
+		go func() { // it waits at the lock that the promotion holds
+			_, _, _, err := f.Replay(t.Context(), term, decided, []byte(steps[0]))
+			waiting <- err
+		}()
+		return nil
+	}))
+	require.ErrorIs(t, <-waiting, ErrOvertaken)
+	for _, step := range steps {
+		_, _, _, err := f.Replay(t.Context(), term, decided, []byte(step))
+		require.ErrorIs(t, err, ErrOvertaken, step)
+	}
+	require.Empty(t, b.calls())
+
+	// Nor the old one, when it is the primary again: what it said then may not hold any more.
+	require.NoError(t, f.SetPrimary(t.Context(), Target{Name: "primary", URL: a.URL, JWTSecret: f.cfg.PrimaryJWTSecret}))
+	_, _, _, err := f.Replay(t.Context(), term, decided, []byte(steps[0]))
+	require.ErrorIs(t, err, ErrOvertaken)
+	require.Empty(t, a.calls())
+	_, _, _, err = f.Replay(t.Context(), f.Term(), decided, []byte(steps[0]))
+	require.NoError(t, err)
 }
 
 func TestAReplayedForkchoiceInFlightIsCutOffByAChangeOfThePrimary(t *testing.T) {
@@ -140,13 +170,13 @@ func TestAReplayedForkchoiceInFlightIsCutOffByAChangeOfThePrimary(t *testing.T) 
 	f := open(t, a)
 	replayed := make(chan error, 1)
 	go func() {
-		_, _, _, err := f.Replay(t.Context(), 0, []byte(forkchoice("99", hashA, "null")))
+		_, _, _, err := f.Replay(t.Context(), f.Term(), 0, []byte(forkchoice("99", hashA, "null")))
 		replayed <- err
 	}()
 	<-came
 	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, 0x22)))
 	require.ErrorIs(t, <-replayed, ErrOvertaken)
-	_, _, _, err := f.Replay(t.Context(), f.Generation(), []byte(forkchoice("98", hashA, "null")))
+	_, _, _, err := f.Replay(t.Context(), f.Term(), f.Generation(), []byte(forkchoice("98", hashA, "null")))
 	require.NoError(t, err)
 }
 

@@ -16,21 +16,29 @@ func (d *Door) Generation() Generation {
 	return d.order.last
 }
 
-// Replay sends one call of a replayer to the primary. One that may move the primary's state is not
-// sent, and ErrOvertaken returned, when a live call that may move it was dispatched after decided or
-// is under way; others are sent at once. A replayed forkchoice in flight may be cut off by a live one,
+// Term is that of the primary of now.
+func (d *Door) Term() Term {
+	d.order.mu.Lock()
+	defer d.order.mu.Unlock()
+	return d.order.term
+}
+
+// Replay sends one call of a replayer to the primary of term; when another is the primary nothing is
+// sent and ErrOvertaken returned. So it is with a call that may move the primary's state when a live
+// one that may move it was dispatched after decided or is under way; others are sent at once. A replayed forkchoice in flight may be cut off by a live one,
 // which is ErrOvertaken too. Neither request nor outcome is recorded. One replayer uses it, one call
 // at a time; ctx bounds the call. The date is the answer's, zero without one.
-func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (status int, answer []byte, date time.Time, err error) {
+func (d *Door) Replay(ctx context.Context, term Term, decided Generation, body []byte) (status int, answer []byte, date time.Time, err error) {
 	m, err := d.own(body)
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
 	x := classified(body)
 	if !x.moves {
-		d.order.mu.Lock()
-		t := d.order.primary
-		d.order.mu.Unlock()
+		t, err := d.order.of(term)
+		if err != nil {
+			return 0, nil, time.Time{}, err
+		}
 		return exchangeWith(ctx, t, m, func() {})
 	}
 	step, cancel := context.WithCancel(ctx)
@@ -40,7 +48,7 @@ func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (sta
 		return 0, nil, time.Time{}, err
 	}
 	defer release()
-	t, done, err := d.order.step(decided, x.chooses, cancel)
+	t, done, err := d.order.step(term, decided, x.chooses, cancel)
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
@@ -52,11 +60,21 @@ func (d *Door) Replay(ctx context.Context, decided Generation, body []byte) (sta
 	return status, answer, date, err
 }
 
-// step reserves the primary for one replayed call, under the order lock.
-func (d *dispatcher) step(decided Generation, chooses bool, cancel context.CancelFunc) (t *target, done func(), err error) {
+// of is the primary of term, if it still is.
+func (d *dispatcher) of(term Term) (*target, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.last != decided || d.primary.moving > 0 || d.replay != nil {
+	if d.term != term {
+		return nil, ErrOvertaken
+	}
+	return d.primary, nil
+}
+
+// step reserves the primary for one replayed call, under the order lock.
+func (d *dispatcher) step(term Term, decided Generation, chooses bool, cancel context.CancelFunc) (t *target, done func(), err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.term != term || d.last != decided || d.primary.moving > 0 || d.replay != nil {
 		return nil, nil, ErrOvertaken
 	}
 	if !chooses {
