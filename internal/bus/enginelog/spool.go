@@ -201,7 +201,7 @@ func (s *spool) next() (it *item, end cursor, lost losses) {
 		it, offset, err := seg.frame(s.read.offset)
 		passed := 1
 		if offset == 0 { // there is no telling where the next one begins
-			offset, passed = seg.size, seg.frames-seg.passed
+			offset, passed = seg.size, max(seg.frames-seg.passed, 0)
 		}
 		seg.passed += passed
 		known := s.read.before(s.far)

@@ -15,6 +15,7 @@
 package record
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -118,10 +119,13 @@ func (r *Request) Call() engineapi.Call {
 	return calls[0]
 }
 
+// maxMethod is where a name is cut: no method's is as long, and it is kept beside the call's bytes.
+const maxMethod = 128
+
 // NewRequest describes a call that is about to be dispatched. It keeps c's bytes: they must not
 // change any more.
 func NewRequest(id ID, received time.Time, c engineapi.Call) *Request {
-	r := &Request{ID: id, Received: received, Method: c.Method, Class: c.Class(), Raw: c.Raw}
+	r := &Request{ID: id, Received: received, Method: c.Method[:min(len(c.Method), maxMethod)], Class: c.Class(), Raw: c.Raw}
 	switch r.Class {
 	case engineapi.ClassForkchoice:
 		if f, err := c.Forkchoice(); err == nil {
