@@ -1,16 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	replayer "millrace/egress/engine"
 	door "millrace/ingress/engine"
 	"millrace/internal/retry"
 )
+
+// probeWithin bounds the question whether the primary is there, before another takes its place.
+const probeWithin = 5 * time.Second
 
 var (
 	errNoClient   = errors.New("no execution client of this name is configured")
@@ -87,17 +92,15 @@ func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last do
 	return nil
 }
 
-// failover promotes the best secondary when the primary has been gone for long enough.
+// failover promotes a secondary that is in sync when every live call to the primary has failed for
+// long enough and it does not answer now either: the last call may be long ago.
 func (e *engineRole) failover(ctx context.Context) error {
 	for retry.Pause(ctx, time.Second) {
 		since, down := e.door.PrimaryDown()
-		if !down || time.Since(since) < e.cfg.FailoverAfter {
+		if !down || time.Since(since) < e.cfg.FailoverAfter || e.answers(ctx) {
 			continue
 		}
-		for name, s := range e.statuses() {
-			if ok, _ := s.InSync(); !ok || s.Role == replayer.Primary {
-				continue
-			}
+		for _, name := range successors(e.statuses()) {
 			err := e.promote(ctx, name)
 			e.log.LogAttrs(ctx, slog.LevelWarn, "failover", slog.String("to", name), slog.Time("down_since", since), slog.Any("error", err))
 			if err == nil {
@@ -106,4 +109,25 @@ func (e *engineRole) failover(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// answers says whether the primary does.
+func (e *engineRole) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+	defer cancel()
+	return e.door.Probe(ctx) == nil
+}
+
+// successors are the secondaries that are in sync, the highest head first, of equal ones by name.
+func successors(all map[string]replayer.Status) []string {
+	var names []string
+	for name, s := range all {
+		if ok, _ := s.InSync(); ok && s.Role != replayer.Primary {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(all[b].Number, all[a].Number), cmp.Compare(a, b))
+	})
+	return names
 }

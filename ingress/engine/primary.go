@@ -155,12 +155,16 @@ func (h *health) answered(ctx context.Context, t *target, status int) {
 		h.failed(ctx, t, errGateway)
 		return
 	}
-	if h.down.Load() != 0 && h.down.Swap(0) != 0 {
-		h.log.LogAttrs(ctx, slog.LevelInfo, "primary answers again", slog.String("target", t.Name))
-	}
+	h.reached(ctx, t)
 	refused := status == http.StatusUnauthorized || status == http.StatusForbidden
 	if h.refused.Load() != refused && h.refused.Swap(refused) != refused && refused {
 		h.log.LogAttrs(ctx, slog.LevelWarn, "primary refuses the token", slog.String("target", t.Name), slog.Int("status", status))
+	}
+}
+
+func (h *health) reached(ctx context.Context, t *target) {
+	if h.down.Load() != 0 && h.down.Swap(0) != 0 {
+		h.log.LogAttrs(ctx, slog.LevelInfo, "primary answers again", slog.String("target", t.Name))
 	}
 }
 
@@ -169,7 +173,35 @@ func (h *health) forget() {
 	h.refused.Store(false)
 }
 
-// PrimaryDown is since when every live call to the primary failed; false when the last one did not.
+// probe asks for what every execution client answers from its memory.
+const probe = `{"jsonrpc":"2.0","id":1,"method":"eth_getBlockByNumber","params":["latest",false]}`
+
+// Probe asks the primary for its head and is nil when it answers, with whatever: so do live calls
+// judge. An answer ends PrimaryDown. Without a token it asks all the same, and is refused by one that
+// is there.
+func (d *Door) Probe(ctx context.Context) error {
+	m, err := d.own([]byte(probe))
+	if errors.Is(err, ErrNoToken) {
+		m, err = unsigned([]byte(probe)), nil
+	}
+	if err != nil {
+		return err
+	}
+	d.order.mu.Lock()
+	t := d.order.primary
+	d.order.mu.Unlock()
+	status, _, _, err := exchangeWith(ctx, t, m, func() {})
+	if err == nil && gateway(status) {
+		err = errGateway
+	}
+	if err == nil && d.order.leads(t) {
+		d.health.reached(ctx, t)
+	}
+	return err
+}
+
+// PrimaryDown is since when every live call to the primary failed; false when the last one did not. It
+// may have been one call, so ask (Probe) before much is made of it.
 func (d *Door) PrimaryDown() (since time.Time, down bool) {
 	ns := d.health.down.Load()
 	return time.Unix(0, ns), ns != 0

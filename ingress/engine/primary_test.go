@@ -202,6 +202,27 @@ func TestTheDoorSeesThePrimaryGoAndComeBack(t *testing.T) {
 	require.Equal(t, 1, strings.Count(f.log.String(), "primary answers again"))
 }
 
+func TestAProbeTellsAPrimaryThatFailedOnceFromOneThatIsGone(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	for _, change := range []func(*Config){func(*Config) {}, forwarding} { // the second has no token
+		f := open(t, p, change)
+		p.set(func(http.ResponseWriter, *http.Request, []byte) { panic(http.ErrAbortHandler) })
+		require.Equal(t, 502, f.call(rpc("1", "x", "")).status)
+		require.Error(t, f.Probe(t.Context()))
+		p.says(503, "no upstream")
+		require.ErrorIs(t, f.Probe(t.Context()), errGateway)
+		_, down := f.PrimaryDown()
+		require.True(t, down)
+		for _, status := range []int{200, 401} {
+			p.says(status, "{}")
+			require.NoError(t, f.Probe(t.Context()))
+			_, down = f.PrimaryDown()
+			require.False(t, down)
+		}
+		require.Len(t, f.book.asked(), 1, "a probe is not the consensus client's")
+	}
+}
+
 const ours = `{"code":"GE","name":"go-ethereum","version":"1","commit":"0x0"}`
 
 func TestClientVersionsAreOneFlatList(t *testing.T) {

@@ -102,11 +102,7 @@ func classified(body []byte) *exchange {
 
 // own is a message that the consensus client did not send.
 func (d *Door) own(body []byte) (*message, error) {
-	m := &message{
-		method: http.MethodPost,
-		header: http.Header{"Content-Type": {contentTypeJSON}},
-		body:   body,
-	}
+	m := unsigned(body)
 	d.order.mu.Lock()
 	minted := !d.order.primary.secret.IsZero()
 	d.order.mu.Unlock()
@@ -118,6 +114,10 @@ func (d *Door) own(body []byte) (*message, error) {
 		return nil, ErrNoToken
 	}
 	return m, nil
+}
+
+func unsigned(body []byte) *message {
+	return &message{method: http.MethodPost, header: http.Header{"Content-Type": {contentTypeJSON}}, body: body}
 }
 
 // exchangeWith is a send whose answer the caller may keep.

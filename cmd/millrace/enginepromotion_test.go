@@ -1,0 +1,44 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/stretchr/testify/require"
+
+	replayer "millrace/egress/engine"
+	"millrace/internal/eltest"
+)
+
+// One call fails, the consensus client is silent, and the primary is well.
+func TestFailoverLeavesAPrimaryThatAnswers(t *testing.T) {
+	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	b.clients[0].Fail(eltest.Fault{Methods: []string{"eth_syncing"}, Times: 1, Status: http.StatusServiceUnavailable})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.url("engine"), strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"eth_syncing","params":[]}`))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", b.secret.Authorization(time.Now()))
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	b.line("primary answers again", 1)
+	require.Nil(t, b.log.find("secondary promoted", 1))
+	require.Nil(t, b.log.find("failover", 1))
+}
+
+func TestTheSuccessorIsTheHighestInSyncThenTheFirstByName(t *testing.T) {
+	well := func(number uint64) replayer.Status {
+		return replayer.Status{Role: replayer.Secondary, State: replayer.Live, Head: common.Hash{1}, Want: common.Hash{1}, Number: number}
+	}
+	first, behind := well(9), well(9)
+	first.Role, behind.Want = replayer.Primary, common.Hash{2}
+	for range 20 {
+		require.Equal(t, []string{"d", "b", "c"}, successors(map[string]replayer.Status{"c": well(7), "b": well(7), "d": well(8), "a": first, "e": behind}))
+	}
+}
