@@ -15,7 +15,6 @@
 package record
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
