@@ -8,6 +8,7 @@ import (
 
 	"millrace/egress/engine/compare"
 	"millrace/internal/eltest"
+	"millrace/internal/engineapi"
 )
 
 func TestABlockThatOnlyTheSecondaryRefusesIsOneEventWithItsRoot(t *testing.T) {
@@ -55,6 +56,36 @@ func TestABlockThatOnlyTheSecondaryRefusesIsOneEventWithItsRoot(t *testing.T) {
 		k.client.f.Accept(b.head.Hash)
 		k.client.f.Stop()
 		b.slots(1)
+		k.caughtUp(time.Minute)
+	})
+}
+
+func TestABlockRefusedFarBelowTheTipIsNotTriedOverAndOver(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		b.slots(5)
+		bad := b.child(b.head)
+		b.payload(bad)
+		b.choose(bad)
+		b.slots(5)
+		k.client.f.Reject(bad.Hash)
+		k.start()
+		defer k.stop()
+		k.after(10 * time.Second)
+		require.Equal(t, Diverged, k.r.Status().State)
+		for range 5 {
+			k.client.f.Forget()
+			b.slots(3)
+			for range 12 {
+				require.Equal(t, Diverged, k.r.Status().State)
+				k.after(time.Second)
+			}
+			require.LessOrEqual(t, len(k.client.f.CallsOf(engineapi.ClassReplay)), 4)
+		}
+		require.Len(t, k.events.list(), 1)
+		k.client.f.Accept(bad.Hash)
+		b.slots(3)
 		k.caughtUp(time.Minute)
 	})
 }

@@ -126,7 +126,7 @@ func (r *Replayer) diverged(ctx context.Context) move {
 
 // blocked says whether the way to the goal leads through a block that the client refused.
 func (r *Replayer) blocked(goal chain.Call) (blocked bool) {
-	r.tape.look(func(x *chain.Index, t chain.Time) { blocked = x.Blocked(r.session, goal.Forkchoice.Head, t) })
+	r.tape.look(func(x *chain.Index, t chain.Time) { _, blocked = x.Blocked(r.session, goal.Forkchoice.Head, t) })
 	return blocked
 }
 
@@ -134,25 +134,49 @@ func (r *Replayer) feedDiverged(ctx context.Context, c chain.Call) (m move, ok b
 	if r.session.Refused(c.Payload.Hash) {
 		return move{}, true
 	}
+	m, f, ok := r.sendDiverged(ctx, c)
+	if !ok || f != stuck {
+		return m, ok
+	}
+	// It need not know that the newest block descends from the one it refused, so that one is asked about.
+	var culprit chain.Call
+	r.tape.look(func(x *chain.Index, t chain.Time) {
+		if h, blocked := x.Blocked(r.session, c.Payload.Hash, t); blocked {
+			culprit, ok = x.Block(h, t)
+		}
+	})
+	if !ok || culprit.Method == "" {
+		return move{Probe, "another_branch"}, false
+	}
+	if m, f, ok = r.sendDiverged(ctx, culprit); f == stuck {
+		return changedItsMind, false
+	}
+	return m, ok
+}
+
+var changedItsMind = move{Probe, "changed_its_mind"}
+
+// sendDiverged sends one payload, and is not ok when the client is not diverged any more.
+func (r *Replayer) sendDiverged(ctx context.Context, c chain.Call) (m move, f fate, ok bool) {
 	step := chain.Step{Kind: chain.Payload, Call: c, Head: c.Payload.Hash, Number: c.Payload.Number}
 	body, err := r.render(ctx, step, onPath)
 	if err != nil {
-		return r.unreadable(ctx, err), false
+		return r.unreadable(ctx, err), 0, false
 	}
 	answer, f := r.courier.apply(ctx, r.session, step, body)
 	if ctx.Err() != nil {
-		return move{Probe, "stopped"}, false
+		return move{Probe, "stopped"}, f, false
 	}
 	if f == refused {
 		r.roots.Bad(step.Head, c.Payload.Parent)
 	}
 	r.compare(ctx, step, answer, f, onPath)
 	switch f {
-	case refused, faulty:
-		return move{}, true
-	case accepted, forced, stuck:
-		return move{Probe, "changed_its_mind"}, false
+	case refused, faulty, stuck:
+		return move{}, f, true
+	case accepted, forced:
+		return changedItsMind, f, false
 	default:
-		return r.interrupted(ctx, answer, f), false
+		return r.interrupted(ctx, answer, f), f, false
 	}
 }

@@ -415,7 +415,8 @@ func TestAForkchoiceBehindARefusedBlockIsBlocked(t *testing.T) {
 	blocked := (*BlockedError)(nil)
 	require.ErrorAs(t, err, &blocked)
 	require.ErrorContains(t, err, "refused block")
-	require.True(t, f.x.Blocked(s, f.head.hash, later()))
+	_, refused := f.x.Blocked(s, f.head.hash, later())
+	require.True(t, refused)
 }
 
 func TestMethodsInUseAndCapabilities(t *testing.T) {

@@ -105,11 +105,13 @@ func (x *Index) path(s *Session, head common.Hash, t Time) ([]Call, error) {
 	return path, nil
 }
 
-// Blocked says whether the way to head leads through a block that the client refused.
-func (x *Index) Blocked(s *Session, head common.Hash, t Time) bool {
+// Blocked is the block on the way to head that the client refused, if there is one.
+func (x *Index) Blocked(s *Session, head common.Hash, t Time) (common.Hash, bool) {
 	_, err := x.path(s, head, t)
-	blocked := (*BlockedError)(nil)
-	return errors.As(err, &blocked)
+	if blocked := (*BlockedError)(nil); errors.As(err, &blocked) {
+		return blocked.Hash, true
+	}
+	return common.Hash{}, false
 }
 
 func (x *Index) gap(s *Session, missing common.Hash, path []Call) *Gap {
