@@ -54,12 +54,17 @@ func (e *engineRole) promote(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	var unstored error
 	err := e.door.Promote(ctx, c.target(), func(ctx context.Context, last door.Generation) error {
 		if err := e.caughtUp(ctx, r, last); err != nil {
 			return err
 		}
-		return e.state.SetPrimary(ctx, name)
+		unstored = e.state.SetPrimary(ctx, name)
+		return unstored
 	})
+	if unstored != nil { // the consensus client is let go first
+		return errors.Join(err, putBack(ctx, e.state, was))
+	}
 	if err != nil {
 		return err
 	}
@@ -69,6 +74,22 @@ func (e *engineRole) promote(ctx context.Context, name string) error {
 	e.changed = make(chan struct{})
 	e.mu.Unlock()
 	e.log.LogAttrs(ctx, slog.LevelInfo, "secondary promoted", slog.String("to", name), slog.String("from", was))
+	return nil
+}
+
+// chooser stores the choice of the primary.
+type chooser interface {
+	SetPrimary(ctx context.Context, name string) error
+}
+
+// putBack stores who the primary still is, after a write that failed: it may have been carried out all
+// the same, and the next start would believe it. ctx may have ended.
+func putBack(ctx context.Context, s chooser, was string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), promoteWithin)
+	defer cancel()
+	if err := s.SetPrimary(ctx, was); err != nil {
+		return fmt.Errorf("the next start may find another primary than %s: %w", was, err)
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -41,4 +43,28 @@ func TestTheSuccessorIsTheHighestInSyncThenTheFirstByName(t *testing.T) {
 	for range 20 {
 		require.Equal(t, []string{"d", "b", "c"}, successors(map[string]replayer.Status{"c": well(7), "b": well(7), "d": well(8), "a": first, "e": behind}))
 	}
+}
+
+// choices notes what is stored, and fails when it is told to.
+type choices struct {
+	stored []string
+	err    error
+}
+
+func (c *choices) SetPrimary(ctx context.Context, name string) error {
+	c.stored = append(c.stored, name)
+	if _, bounded := ctx.Deadline(); !bounded {
+		return errors.New("without end")
+	}
+	return errors.Join(ctx.Err(), c.err)
+}
+
+func TestAChoiceThatMayHaveBeenStoredIsPutBack(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	s := &choices{}
+	require.NoError(t, putBack(ended, s, "primary"))
+	require.Equal(t, []string{"primary"}, s.stored)
+	s.err = errors.New("no answer")
+	require.ErrorIs(t, putBack(ended, s, "primary"), s.err)
 }
