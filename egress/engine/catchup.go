@@ -45,6 +45,9 @@ func (r *Replayer) catchUp(ctx context.Context) move {
 	r.unfit = 0
 	r.account(sent)
 	r.finish(ctx, r.goal.At)
+	if h.hash != r.goal.Forkchoice.Head {
+		return move{Follow, forkchoiceRefused}
+	}
 	behind := 0
 	r.tape.look(func(x *chain.Index, t chain.Time) { behind, _, _ = x.Behind(r.pos, t) })
 	if behind > arrivedWithin && r.target.Role == Secondary {
@@ -52,6 +55,9 @@ func (r *Replayer) catchUp(ctx context.Context) move {
 	}
 	return move{Live, ""}
 }
+
+// forkchoiceRefused is the reason of a client that has every block and answers an error to the goal.
+const forkchoiceRefused = "forkchoice_refused"
 
 // unapplied is what follows when a client said VALID and its head is another one.
 func (r *Replayer) unapplied(ctx context.Context, h head) move {

@@ -14,9 +14,13 @@ import (
 func (r *Replayer) follow(ctx context.Context) move {
 	entry := r.courier.at.hash
 	var fed record.ID
+	refused := r.Status().Reason == forkchoiceRefused
 	for ctx.Err() == nil {
 		goal, payload, changed, ok := r.newest()
-		if ok && goal.ID != fed && r.target.Role == Secondary {
+		if refused && goal.ID != r.goal.ID {
+			return move{Probe, "another_goal"} // the record leads there
+		}
+		if ok && goal.ID != fed && r.target.Role == Secondary && !refused {
 			fed = goal.ID
 			if m, ok := r.feed(ctx, goal, payload); !ok {
 				return m

@@ -217,6 +217,27 @@ func TestATooDeepReorganisationIsPassedOver(t *testing.T) {
 	})
 }
 
+func TestAGoalThatIsRefusedAfterCatchingUpIsNamed(t *testing.T) {
+	for _, code := range []int{-38006, -38005} {
+		inBubble(t, func(b *bench) {
+			t := b.t
+			b.slots(10)
+			k := newKit(b, eltest.Config{})
+			k.client.f.Fail(eltest.Fault{Methods: []string{"engine_forkchoiceUpdatedV3"}, Times: 1, Status: 200, Body: answerError(code)})
+			k.start()
+			defer k.stop()
+			for range 60 {
+				k.after(time.Second)
+				require.Equal(t, Follow, k.r.Status().State)
+				require.Equal(t, "forkchoice_refused", k.r.Status().Reason)
+			}
+			require.Len(t, k.client.f.CallsOf(engineapi.ClassForkchoice), 1)
+			b.slots(3)
+			k.caughtUp(10 * time.Second)
+		})
+	}
+}
+
 func TestARecordThatCanNotBeReadStopsNothingForGood(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
