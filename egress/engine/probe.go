@@ -49,9 +49,7 @@ func (r *Replayer) probe(ctx context.Context) move {
 		retry.Pause(ctx, pauseRecord)
 		return move{Probe, "record_unavailable"}
 	}
-	if life := r.tape.lives(); life != r.life {
-		r.life, r.pos = life, 0
-	}
+	r.rewind()
 	if !r.recorded(newest) {
 		retry.Pause(ctx, pauseRecord)
 		return move{Probe, "record_behind"}

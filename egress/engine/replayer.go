@@ -284,6 +284,17 @@ func (r *Replayer) load(ctx context.Context) {
 	r.show(func(s *Status) { s.Cursor = at })
 }
 
+// rewind begins the account anew when the position is none of this log: it began anew, or the position
+// is an earlier process's over another one.
+func (r *Replayer) rewind() {
+	life, end := r.tape.lives(), r.tape.next()-1
+	if life == r.life && r.pos <= end {
+		return
+	}
+	r.life, r.pos = life, 0
+	r.show(func(s *Status) { s.Cursor = 0 })
+}
+
 // Bounds of saving a cursor: what is lost by not saving is a measure of lag, so it never holds up a
 // replay for long.
 const (

@@ -280,6 +280,26 @@ func TestALogThatBeganAnewIsReadAnew(t *testing.T) {
 	})
 }
 
+func TestACursorOfAnEarlierLogMakesNobodyDeaf(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		k.ports.Cursors = &cursors{at: map[string]uint64{k.target.Name: 1 << 40}}
+		b.slots(5)
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+		for range 5 {
+			b.slots(1)
+			k.after(100 * time.Millisecond)
+			require.Equal(t, b.head, k.client.f.Head())
+		}
+		last, err := b.log.Last(t.Context())
+		require.NoError(t, err)
+		require.LessOrEqual(t, k.r.Status().Cursor, last)
+	})
+}
+
 func TestAForkchoiceThatThePrimaryTurnsOutToRefuseIsUnsaidWithoutAnOldCall(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
