@@ -126,6 +126,7 @@ func (r *Replayer) take(ctx context.Context, step chain.Step, at place) (m move,
 		return r.unreadable(ctx, err), false
 	}
 	answer, f := r.courier.apply(ctx, r.session, step, body)
+	r.floor = r.session.Floor // also of a call that was given up: it was sent
 	if ctx.Err() != nil {
 		return move{Probe, "stopped"}, false
 	}
@@ -135,7 +136,6 @@ func (r *Replayer) take(ctx context.Context, step chain.Step, at place) (m move,
 	if step.Kind == chain.Payload && (f == refused || f == faulty) {
 		r.roots.Bad(step.Head, step.Call.Payload.Parent)
 	}
-	r.floor = r.session.Floor
 	r.met.open(r.courier.open())
 	r.sees(head{r.session.Head, r.session.Number})
 	r.compare(ctx, step, answer, f, at)

@@ -75,10 +75,10 @@ func (r *Replayer) feed(ctx context.Context, goal chain.Call, payload *chain.Cal
 			return r.unreadable(ctx, err), false
 		}
 		answer, f := r.courier.apply(ctx, r.session, step, body)
+		r.floor = r.session.Floor // also of a call that was given up: it was sent
 		if ctx.Err() != nil {
 			return move{Probe, "stopped"}, false
 		}
-		r.floor = r.session.Floor
 		r.compare(ctx, step, answer, f, onPath)
 		switch f {
 		case accepted, forced, stuck, refused, faulty, tooDeep:

@@ -238,6 +238,20 @@ func TestAGoalThatIsRefusedAfterCatchingUpIsNamed(t *testing.T) {
 	}
 }
 
+func TestI3AForkchoiceThatWasGivenUpCountsAsSent(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		k := newKit(b, eltest.Config{})
+		b.slots(5)
+		k.start()
+		k.caughtUp(10 * time.Second)
+		k.client.f.Fail(eltest.Fault{Methods: []string{"engine_forkchoiceUpdatedV3"}, Hang: true})
+		b.slots(1)
+		k.after(time.Second)
+		k.stop()
+		require.Equal(b.t, record.ID{Epoch: b.epoch, Sequence: b.seq.Load()}, k.r.floor)
+	})
+}
+
 func TestARecordThatCanNotBeReadStopsNothingForGood(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
