@@ -179,6 +179,7 @@ func refusedByBoth(step chain.Step) bool {
 func (r *Replayer) confirm(ctx context.Context, step chain.Step, body []byte, first *reply) (*reply, fate) {
 	again, f := r.courier.apply(ctx, r.session, step, body)
 	if f == refused || f == failing || f == overtaken {
+		first.confirmed = f == refused
 		return first, refused
 	}
 	return again, f

@@ -20,6 +20,8 @@ type reply struct {
 	result engineapi.Result
 	date   time.Time // the client's clock, zero when it did not say
 	err    error
+	// confirmed says that the call was sent again and judged alike.
+	confirmed bool
 }
 
 // courier makes the calls to one client, one at a time, spaced by its breaker.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -30,7 +31,7 @@ type Divergence struct {
 	// Root is the first bad block among the block's ancestors, the block itself without one.
 	Root        common.Hash `json:"root"`
 	Descendants uint64      `json:"descendants"` // bad blocks above the root, so far
-	// Confirmed says that the call was sent twice and answered alike.
+	// Confirmed says that the call was sent twice and judged alike.
 	Confirmed bool `json:"confirmed"`
 	// PrimaryAnswer is the primary's as far as the record keeps it; the other one is as it came.
 	PrimaryAnswer    jsontext.Value `json:"primary_answer"`
@@ -54,8 +55,9 @@ const publishTimeout = 5 * time.Second
 type comparison struct {
 	step   chain.Step
 	result engineapi.Result
-	raw    []byte
-	fate   fate
+	raw    []byte // bounded
+
+	confirmed bool
 }
 
 // compare holds the client's answer against the primary's, later if that is not recorded yet.
@@ -63,10 +65,7 @@ func (r *Replayer) compare(ctx context.Context, step chain.Step, a *reply, f fat
 	if step.Own() || a.err != nil || r.target.Role == Primary || f == overtaken {
 		return
 	}
-	c := comparison{step: step, result: a.result, fate: f}
-	if f != accepted {
-		c.raw = a.raw
-	}
+	c := comparison{step: step, result: a.result, raw: slices.Clone(a.raw[:min(len(a.raw), maxEvidence)]), confirmed: a.confirmed}
 	if step.Call.Answer == nil {
 		if len(r.awaiting) < maxAwaiting {
 			r.awaiting = append(r.awaiting, c)
@@ -132,8 +131,8 @@ func (r *Replayer) publish(
 		At: r.ports.Clock.Now(), Secondary: r.target.Name, Class: class, Why: why,
 		Sequence: call.At, ID: call.ID.String(), Method: call.Method,
 		Block: c.step.Head, Number: c.step.Number, Root: root, Descendants: r.roots.Descendants(root),
-		Confirmed:     c.fate == refused,
-		PrimaryAnswer: recorded(primary), SecondaryAnswer: string(c.raw[:min(len(c.raw), maxEvidence)]),
+		Confirmed:     c.confirmed,
+		PrimaryAnswer: recorded(primary), SecondaryAnswer: string(c.raw),
 		Reproduce: reproduce(call.At, r.target.Address),
 	}
 	d.SecondaryVersion = version(r.Status().Version)

@@ -106,6 +106,54 @@ func TestARefusalThatIsTakenBackIsNoDivergence(t *testing.T) {
 	})
 }
 
+func TestTheEvidenceHasTheAnswerOfAClientThatSaysValidToAnotherBlock(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		b.slots(3)
+		k.caughtUp(10 * time.Second)
+		answer := `{"jsonrpc":"2.0","id":1,"result":{"status":"VALID","latestValidHash":"` + b.head.Hash.Hex() + `","validationError":null}}`
+		k.client.f.Fail(eltest.Fault{Methods: []string{"engine_newPayloadV4"}, Times: 1, Status: 200, Body: answer})
+		b.payload(b.child(b.head))
+		k.after(time.Second)
+		events := k.events.list()
+		require.Len(t, events, 1)
+		require.Equal(t, compare.Critical, events[0].Class)
+		require.Equal(t, answer, events[0].SecondaryAnswer)
+		require.False(t, events[0].Confirmed)
+	})
+}
+
+func TestARefusalIsConfirmedOnlyByARefusal(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		b.slots(3)
+		k.caughtUp(10 * time.Second)
+		bad := b.child(b.head)
+		k.client.f.Reject(bad.Hash)
+		times := 0
+		k.client.hook(func(c engineapi.Call) error {
+			if c.Class() == engineapi.ClassReplay {
+				if times++; times > 1 {
+					return errDown
+				}
+			}
+			return nil
+		}, nil)
+		b.payload(bad)
+		k.after(10 * time.Minute)
+		events := k.events.list()
+		require.Len(t, events, 1)
+		require.Equal(t, compare.Critical, events[0].Class)
+		require.False(t, events[0].Confirmed)
+	})
+}
+
 func TestABlockThatBothRefuseIsNoDivergence(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
