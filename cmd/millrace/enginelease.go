@@ -11,6 +11,7 @@ import (
 	"millrace/internal/bus"
 	"millrace/internal/bus/enginelog"
 	"millrace/internal/retry"
+	"millrace/subjects"
 )
 
 const (
@@ -62,25 +63,57 @@ func (l *doorLease) acquire(ctx context.Context) (uint64, error) {
 	}
 }
 
-// hold holds the lease, again when it was lost, until ctx ends.
+// hold holds the lease, again when it was lost, until ctx ends or another door was there meanwhile.
 func (l *doorLease) hold(ctx context.Context, epochs chan<- uint64) error {
+	var mine uint64 // the door's, which it keeps
+	while := func(ctx context.Context, valid func() bool) {
+		l.set(valid)
+		defer l.set(nil)
+		<-ctx.Done()
+	}
 	for {
-		err := l.state.HoldDoor(ctx, l.bus, primaryName, func(ctx context.Context, epoch uint64, valid func() bool) error {
-			l.set(valid)
-			defer l.set(nil)
-			select {
-			case epochs <- epoch: // the first; the door keeps it
-			default:
-			}
-			<-ctx.Done()
-			return nil
-		})
+		var err error
+		if mine == 0 {
+			err = l.state.HoldDoor(ctx, l.bus, primaryName, func(ctx context.Context, epoch uint64, valid func() bool) error {
+				mine = epoch
+				epochs <- epoch
+				while(ctx, valid)
+				return nil
+			})
+		} else {
+			err = l.bus.Hold(ctx, subjects.EngineDoorLease(primaryName), func(ctx context.Context, valid func() bool) error {
+				if err := l.unbroken(ctx, mine); err != nil {
+					return err
+				}
+				while(ctx, valid)
+				return nil
+			})
+		}
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // told to stop
+		}
+		if errors.Is(err, errElsewhere) {
+			return errElsewhere
 		}
 		l.log.LogAttrs(ctx, slog.LevelWarn, "the lease of the engine door was lost, the consensus client is served on", slog.Any("error", err))
 		if !retry.Pause(ctx, leaseRetry) {
 			return nil
+		}
+	}
+}
+
+// unbroken is errElsewhere when another door claimed a later epoch than mine: what this one records
+// would come before it. It waits for the answer, for as long as ctx and so the lease lasts.
+func (l *doorLease) unbroken(ctx context.Context, mine uint64) error {
+	for {
+		kept, err := l.state.KeepEpoch(ctx, mine)
+		switch {
+		case err == nil && kept:
+			return nil
+		case err == nil:
+			return errElsewhere
+		case !retry.Pause(ctx, leaseRetry):
+			return err
 		}
 	}
 }
@@ -117,7 +150,16 @@ func (l *doorLease) Run(ctx context.Context) error {
 		return nil
 	}
 	var healthy time.Duration // without the lease, on a healthy bus
-	for retry.Pause(ctx, time.Second) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return l.holding.stop()
+		case <-l.holding.done:
+			return l.holding.err
+		case <-tick.C:
+		}
 		if l.lost() == nil || l.bus.Healthy() != nil {
 			healthy = 0
 			continue
@@ -127,5 +169,4 @@ func (l *doorLease) Run(ctx context.Context) error {
 			return errElsewhere
 		}
 	}
-	return l.holding.stop()
 }

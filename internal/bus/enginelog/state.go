@@ -125,18 +125,44 @@ func (s *State) ClaimEpoch(ctx context.Context) (uint64, error) {
 // claim is one try. When another claims at the same time, or the answer is lost, the next try finds a
 // later epoch: a gap between epochs means nothing.
 func (s *State) claim(ctx context.Context) (uint64, error) {
-	value, revision, err := s.get(ctx, subjects.EngineEpochKey)
+	last, revision, err := s.epoch(ctx)
 	if err != nil {
 		return 0, err
-	}
-	last, err := strconv.ParseUint(value, 10, 64)
-	if value != "" && err != nil {
-		return 0, fmt.Errorf("epoch %.40q: %w", value, err)
 	}
 	epoch := max(last+1, uint64(max(s.now().Unix(), 1)))
+	return epoch, s.swapEpoch(ctx, epoch, revision)
+}
+
+// KeepEpoch says whether epoch, which this process claimed, still is the last one. It is one try, and
+// writes the epoch once more: what is only read may be out of date.
+func (s *State) KeepEpoch(ctx context.Context, epoch uint64) (kept bool, err error) {
+	last, revision, err := s.epoch(ctx)
+	if err != nil || last > epoch {
+		return false, err
+	}
+	if err := s.swapEpoch(ctx, epoch, revision); err != nil {
+		return false, fmt.Errorf("keep engine epoch: %w", err)
+	}
+	return true, nil
+}
+
+// epoch is the last one that was claimed, 0 before the first.
+func (s *State) epoch(ctx context.Context) (last, revision uint64, err error) {
+	value, revision, err := s.get(ctx, subjects.EngineEpochKey)
+	if err != nil || value == "" {
+		return 0, revision, err
+	}
+	if last, err = strconv.ParseUint(value, 10, 64); err != nil {
+		return 0, 0, fmt.Errorf("epoch %.40q: %w", value, err)
+	}
+	return last, revision, nil
+}
+
+// swapEpoch stores an epoch if nobody stored one since revision.
+func (s *State) swapEpoch(ctx context.Context, epoch, revision uint64) error {
 	kv, err := s.bucket(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, stateTry)
 	defer cancel()
@@ -146,7 +172,7 @@ func (s *State) claim(ctx context.Context) (uint64, error) {
 	} else {
 		_, err = kv.Update(ctx, subjects.EngineEpochKey, text, revision)
 	}
-	return epoch, err
+	return err
 }
 
 // Load is how far an execution client's replayer said it was; zero when it never did.

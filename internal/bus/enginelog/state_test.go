@@ -91,6 +91,32 @@ func TestTheChoiceOfThePrimarySurvivesARestart(t *testing.T) {
 	require.ErrorIs(t, <-done, context.Canceled)
 }
 
+func TestRule22AnEpochIsKeptUntilALaterOneIsClaimed(t *testing.T) {
+	s := natstest.Start(t)
+	js := furnish(t, s)
+	b := port(t, s)
+	st := NewState(b, quiet())
+	mine, err := st.ClaimEpoch(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		kept, err := st.KeepEpoch(t.Context(), mine)
+		require.NoError(t, err)
+		require.True(t, kept)
+	}
+	// With the bucket the epoch is gone, and is there again for the next claim.
+	require.NoError(t, js.DeleteKeyValue(t.Context(), subjects.BucketEngine))
+	furnish(t, s)
+	kept, err := st.KeepEpoch(t.Context(), mine)
+	require.NoError(t, err)
+	require.True(t, kept)
+	next, err := NewState(b, quiet()).ClaimEpoch(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, next, mine)
+	kept, err = st.KeepEpoch(t.Context(), mine)
+	require.NoError(t, err)
+	require.False(t, kept)
+}
+
 func TestRule22NoEpochIsGivenTwice(t *testing.T) {
 	s := natstest.Start(t)
 	js := furnish(t, s)
