@@ -216,8 +216,8 @@ func (s *State) SetMode(ctx context.Context, secondary, mode string) error {
 	return s.put(ctx, subjects.EngineModeKey(secondary), mode)
 }
 
-// Watch calls f with the secondary's mode, now and at each change, until ctx ends. It is empty while
-// none is chosen, and then the configuration's holds.
+// Watch calls f with the secondary's mode, now and each time that it is set, also to what it is, until
+// ctx ends. It is empty while none is chosen, and then the configuration's holds.
 func (s *State) Watch(ctx context.Context, secondary string, f func(mode string)) error {
 	if !subjects.ValidName(secondary) {
 		return fmt.Errorf("mode of %.40q: %w", secondary, ErrName)
@@ -240,12 +240,12 @@ func (s *State) SetPrimary(ctx context.Context, target string) error {
 	return s.put(ctx, subjects.EnginePrimaryKey, target)
 }
 
-// WatchPrimary calls f with the chosen primary, now and at each change, until ctx ends.
+// WatchPrimary calls f with the chosen primary, now and each time that it is chosen, until ctx ends.
 func (s *State) WatchPrimary(ctx context.Context, f func(target string)) error {
 	return s.watch(ctx, subjects.EnginePrimaryKey, f)
 }
 
-// watch calls f with a key's value, empty for none, and with every other one that follows.
+// watch calls f with a key's value, empty for none, and with every one that is stored thereafter.
 func (s *State) watch(ctx context.Context, key string, f func(string)) error {
 	w := &watcher{f: f}
 	for n := 0; ctx.Err() == nil; n++ {
@@ -262,18 +262,19 @@ func (s *State) watch(ctx context.Context, key string, f func(string)) error {
 	return ctx.Err()
 }
 
-// watcher tells changes only.
+// watcher tells what was stored since it told last: a watch that is made again begins with what was told.
+// An equal value that was stored anew is told, as it means something to whoever stored it.
 type watcher struct {
-	f     func(string)
-	value string
-	told  int
+	f        func(string)
+	revision uint64 // 0: none is stored
+	told     int
 }
 
-func (w *watcher) tell(value string) {
-	if w.told > 0 && value == w.value {
+func (w *watcher) tell(value string, revision uint64) {
+	if w.told > 0 && revision == w.revision {
 		return
 	}
-	w.value = value
+	w.revision = revision
 	w.told++
 	w.f(value)
 }
@@ -309,9 +310,9 @@ func (s *State) watchOnce(ctx context.Context, key string, w *watcher) error {
 				return errWatchEnded
 			case e != nil:
 				present = true
-				w.tell(string(e.Value()))
+				w.tell(string(e.Value()), e.Revision())
 			case !present: // all that was there has been told
-				w.tell("")
+				w.tell("", 0)
 			}
 		case <-tick.C:
 			if js.Conn().Stats().Reconnects != connected {

@@ -65,6 +65,27 @@ func TestModesAreWatchedOverRestarts(t *testing.T) {
 	require.ErrorIs(t, st.Watch(t.Context(), "", nil), ErrName)
 }
 
+func TestAModeThatIsSetOnceMoreIsToldOnceMore(t *testing.T) {
+	s := natstest.Start(t)
+	furnish(t, s)
+	st := NewState(port(t, s), quiet())
+	told := make(chan string, 16)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- st.Watch(ctx, "geth", func(mode string) { told <- mode }) }()
+	require.Empty(t, <-told)
+	for range 3 {
+		require.NoError(t, st.SetMode(t.Context(), "geth", "follow"))
+		require.Equal(t, "follow", <-told)
+	}
+	s.Restart(t) // the watch is made again, and finds what was told
+	require.Eventually(t, func() bool { return st.SetMode(t.Context(), "geth", "off") == nil }, soon, tick)
+	require.Equal(t, "off", <-told)
+	cancel()
+	require.ErrorIs(t, <-done, context.Canceled)
+	require.Empty(t, told)
+}
+
 func TestTheChoiceOfThePrimarySurvivesARestart(t *testing.T) {
 	s := natstest.Start(t)
 	furnish(t, s)
