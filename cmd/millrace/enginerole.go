@@ -305,6 +305,6 @@ func (e *engineRole) attrs(ctx context.Context) []slog.Attr {
 		}
 	}
 	return []slog.Attr{
-		slog.String("engine", e.door.Addr().String()), slog.String("engine_primary", e.primary), slog.Int("engine_secondaries", len(e.clients)-1),
+		slog.String("engine", e.door.Addr().String()), slog.String("engine_primary", e.primaryNow()), slog.Int("engine_secondaries", len(e.clients)-1),
 	}
 }
