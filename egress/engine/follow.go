@@ -20,7 +20,10 @@ func (r *Replayer) follow(ctx context.Context) move {
 		if refused && goal.ID != r.goal.ID {
 			return move{Probe, "another_goal"} // the record leads there
 		}
-		if ok && goal.ID != fed && r.target.Role == Secondary && !refused {
+		if !r.vouched && r.identified(ctx) {
+			return move{Probe, "primary_known"}
+		}
+		if ok && goal.ID != fed && r.target.Role == Secondary && r.vouched && !refused {
 			fed = goal.ID
 			if m, ok := r.feed(ctx, goal, payload); !ok {
 				return m
@@ -42,6 +45,13 @@ func (r *Replayer) follow(ctx context.Context) move {
 		r.idle(ctx, changed)
 	}
 	return move{Probe, "stopped"}
+}
+
+// identified says whether the primary's chain is known. What catching up sends is linked to a block that
+// the client has; what Follow sends is not, so it needs that.
+func (r *Replayer) identified(ctx context.Context) (known bool) {
+	_, known = r.ports.Chain.Identity(ctx)
+	return known
 }
 
 // newest is the goal and the payload of its head, if that is recorded.

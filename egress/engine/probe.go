@@ -119,8 +119,10 @@ func (r *Replayer) identify(ctx context.Context) (m move, ok bool) {
 	}
 	r.met.open(false)
 	r.show(func(s *Status) { s.Version = id.Version })
+	r.vouched = true
 	if r.ports.Chain != nil && r.target.Role != Primary {
 		want, known := r.ports.Chain.Identity(ctx)
+		r.vouched = known
 		if known && (want.ChainID != id.ChainID || want.Genesis != id.Genesis) {
 			return move{Halted, "wrong_chain"}, false
 		}

@@ -44,6 +44,7 @@ type Replayer struct {
 	probed   time.Time // local
 	stall    stall
 	unfit    int  // read-backs in a row that found another head
+	vouched  bool // the client's chain is known to be the primary's
 	quiet    bool // the state shown stays while a halted client is asked again
 	roots    *compare.Roots
 	awaiting []comparison

@@ -286,6 +286,27 @@ func TestI13ARetentionGapIsANamedStateAndANeverEndingSyncTooEnds(t *testing.T) {
 	})
 }
 
+func TestAClientIsNotFedBeforeThePrimarysChainIsKnown(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		b.slots(20)
+		last, err := b.log.Last(t.Context())
+		require.NoError(t, err)
+		b.log.expire(last - 5)
+		b.primary.setDown(true)
+		k := newKit(b, eltest.Config{})
+		k.start()
+		defer k.stop()
+		k.after(time.Minute)
+		require.Equal(t, Follow, k.r.Status().State)
+		require.Empty(t, k.client.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice))
+		b.primary.setDown(false)
+		k.after(30 * time.Second)
+		require.Equal(t, Follow, k.r.Status().State)
+		require.Len(t, k.client.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice), 2)
+	})
+}
+
 func TestAnIndexThatIsFullNamesTheGapAsTheLogDoes(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
