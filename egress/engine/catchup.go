@@ -222,6 +222,7 @@ func (r *Replayer) interrupted(ctx context.Context, answer *reply, f fate) move 
 // unreadable is what follows when a recorded call can't be read again.
 func (r *Replayer) unreadable(ctx context.Context, err error) move {
 	if errors.Is(err, ErrGone) {
+		retry.Pause(ctx, pauseRecord)
 		return move{Probe, "record_lost"} // the next plan knows what is left
 	}
 	r.log.LogAttrs(ctx, slog.LevelWarn, "engine record not readable", slog.Any("error", err))

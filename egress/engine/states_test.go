@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"millrace/internal/eltest"
 	"millrace/internal/engineapi"
+	"millrace/internal/engineapi/record"
 )
 
 func TestAClientOnAnotherChainGetsNothing(t *testing.T) {
@@ -304,6 +306,37 @@ func TestAClientIsNotFedBeforeThePrimarysChainIsKnown(t *testing.T) {
 		k.after(30 * time.Second)
 		require.Equal(t, Follow, k.r.Status().State)
 		require.Len(t, k.client.f.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice), 2)
+	})
+}
+
+func TestACallThatTheLogLostIsForgotten(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		k := newKit(b, eltest.Config{})
+		k.cfg.MaxBodies = 1
+		b.slots(5)
+		k.start()
+		defer k.stop()
+		k.caughtUp(10 * time.Second)
+		k.client.setDown(true)
+		b.slots(10)
+		k.after(time.Second)
+		b.log.mu.Lock()
+		b.log.entries = slices.DeleteFunc(b.log.entries, func(e record.Entry) bool {
+			return e.Request != nil && e.Request.Payload != nil && e.Request.Payload.Number == 10
+		})
+		b.log.mu.Unlock()
+		k.client.setDown(false)
+		k.after(5 * time.Minute)
+		require.Equal(t, Follow, k.r.Status().State)
+		require.Equal(t, uint64(10), k.r.Status().Gap.To)
+		require.Less(t, len(k.client.f.CallsOf(engineapi.ClassReplay)), 30)
+		b.payload(b.tree[10])
+		b.slots(1)
+		k.client.setDown(true) // away, so that it is asked where it is
+		k.after(time.Minute)
+		k.client.setDown(false)
+		k.caughtUp(time.Minute)
 	})
 }
 

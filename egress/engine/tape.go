@@ -127,6 +127,7 @@ func (t *Tape) add(e record.Entry) {
 		t.size += int64(len(r.Raw))
 		for t.size > t.cfg.MaxBodies && len(t.newest) > 1 {
 			t.size -= int64(len(t.newest[0].raw))
+			t.newest[0] = body{} // the array keeps what is in front of the slice
 			t.newest = t.newest[1:]
 		}
 	}
@@ -166,7 +167,7 @@ const (
 	aheadBytes = 4 << 20
 )
 
-// call is the recorded request at a position; ErrGone when the log lost it.
+// call is the recorded request at a position; ErrGone when the log lost it, and the index forgets it.
 func (b *bodies) call(ctx context.Context, at uint64) (engineapi.Call, error) {
 	raw := b.tape.cached(at)
 	if raw == nil {
@@ -180,6 +181,7 @@ func (b *bodies) call(ctx context.Context, at uint64) (engineapi.Call, error) {
 	}
 	calls, batch, err := engineapi.ParseCalls(raw)
 	if raw == nil || err != nil || batch || len(calls) != 1 {
+		b.tape.look(func(x *chain.Index, _ chain.Time) { x.Forget(at) })
 		return engineapi.Call{}, fmt.Errorf("entry %d: %w", at, ErrGone)
 	}
 	return calls[0], nil

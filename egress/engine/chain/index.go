@@ -107,18 +107,32 @@ func (x *Index) drop(n int) {
 	}
 	for _, c := range x.calls[:n] {
 		x.gone = c.At
-		delete(x.byID, c.ID)
-		switch c.Class {
-		case engineapi.ClassReplay:
-			remove(x.blocks, c.Payload.Hash, c)
-		case engineapi.ClassForkchoice:
-			remove(x.heads, c.Forkchoice.Head, c)
-			i := slices.Index(x.forkchoices, c)
-			x.forkchoices = slices.Delete(x.forkchoices, i, i+1)
-		default:
-		}
+		x.unlink(c)
 	}
 	x.calls = slices.Delete(x.calls, 0, n)
+}
+
+// Forget leaves out the call at a position, whose body the log lost.
+func (x *Index) Forget(at uint64) {
+	i := x.behind(at) - 1
+	if i < 0 || x.calls[i].At != at {
+		return
+	}
+	x.unlink(x.calls[i])
+	x.calls = slices.Delete(x.calls, i, i+1)
+}
+
+func (x *Index) unlink(c *Call) {
+	delete(x.byID, c.ID)
+	switch c.Class {
+	case engineapi.ClassReplay:
+		remove(x.blocks, c.Payload.Hash, c)
+	case engineapi.ClassForkchoice:
+		remove(x.heads, c.Forkchoice.Head, c)
+		i := slices.Index(x.forkchoices, c)
+		x.forkchoices = slices.Delete(x.forkchoices, i, i+1)
+	default:
+	}
 }
 
 func remove(m map[common.Hash][]*Call, key common.Hash, c *Call) {
