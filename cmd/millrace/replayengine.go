@@ -28,7 +28,7 @@ type replayEngineCmd struct {
 
 	From  string `name:"from" help:"Calls since: a time like 2026-11-20T21:00:00Z, or how long ago. Default: all that are recorded."`
 	Until string `name:"until" help:"Calls before: a time, or how long ago."`
-	Seq   uint64 `name:"seq" help:"Only the call at this place of the record, to see its answer once more."`
+	Seq   uint64 `name:"seq" help:"Only the call at this place of the record, to see its answer once more; verbatim, unless another mode than path is given."`
 
 	Mode      string `name:"mode" default:"path" enum:"path,verbatim,payload-only,build" help:"Bring the client to the last forkchoice (path), send every payload and forkchoice (verbatim), payloads with a forkchoice now and then (payload-only), or let it build as well (build)."`
 	Rate      string `name:"rate" default:"max" help:"Recorded spacing times this: 1x, 10x; max: as fast as the client answers."`
@@ -138,6 +138,9 @@ func (c *replayEngineCmd) reach(_ context.Context) (g replayer.Range, err error)
 	}
 	if c.Seq > 0 {
 		g.From, g.Until = c.Seq, c.Seq
+		if g.Play == replayer.PlayPath { // one call is no path
+			g.Play = replayer.PlayVerbatim
+		}
 	}
 	if c.Rate != "max" {
 		if g.Rate, err = strconv.ParseFloat(strings.TrimSuffix(c.Rate, "x"), 64); err != nil || g.Rate <= 0 {
