@@ -185,7 +185,11 @@ func (r *Runner) base(ctx context.Context, goal chain.Call, err error) (steps []
 func (r *Runner) path(ctx context.Context, steps []chain.Step) error {
 	r.of = len(steps)
 	for _, step := range steps {
-		if err := r.pace(ctx, step.Call.Received); err != nil {
+		due := step.Call.Received
+		if step.Own() {
+			due = r.origin // its call is the range's last
+		}
+		if err := r.pace(ctx, due); err != nil {
 			return err
 		}
 		body, err := r.render(ctx, step)

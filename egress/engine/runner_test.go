@@ -147,6 +147,35 @@ func TestARangeKeepsItsPace(t *testing.T) {
 	})
 }
 
+func TestCheckpointsOfOurOwnDoNotWaitForTheRangesEnd(t *testing.T) {
+	inBubble(t, func(b *bench) {
+		t := b.t
+		block := b.head
+		for range 6 {
+			block = b.child(block)
+			b.payload(block)
+			time.Sleep(time.Second) // the bubble's time
+		}
+		b.choose(block)
+		cfg := DefaultConfig()
+		cfg.Checkpoint = 2
+		k := newKit(b, eltest.Config{})
+		r, err := NewRunner(cfg, Range{Play: PlayPath, Rate: 1}, b.log, k.target, wallClock{}, discard())
+		require.NoError(t, err)
+		begun := time.Now()
+		var at []time.Duration
+		k.client.hook(func(c engineapi.Call) error {
+			if c.Class() == engineapi.ClassReplay {
+				at = append(at, time.Since(begun))
+			}
+			return nil
+		}, nil)
+		_, err = r.Run(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []time.Duration{0, 1 * time.Second, 2 * time.Second, 3 * time.Second, 4 * time.Second, 5 * time.Second}, at)
+	})
+}
+
 func TestPreconditionsAreCheckedBeforeTheFirstWrite(t *testing.T) {
 	log := capture(t)
 	for name, c := range map[string]struct {
