@@ -58,6 +58,7 @@ type comparison struct {
 	raw    []byte // bounded
 
 	confirmed bool
+	whole     bool // a forkchoice was sent with its attributes
 }
 
 // compare holds the client's answer against the primary's, later if that is not recorded yet.
@@ -65,7 +66,10 @@ func (r *Replayer) compare(ctx context.Context, step chain.Step, a *reply, f fat
 	if step.Own() || a.err != nil || r.target.Role == Primary || f == overtaken {
 		return
 	}
-	c := comparison{step: step, result: a.result, raw: slices.Clone(a.raw[:min(len(a.raw), maxEvidence)]), confirmed: a.confirmed}
+	c := comparison{
+		step: step, result: a.result, raw: slices.Clone(a.raw[:min(len(a.raw), maxEvidence)]),
+		confirmed: a.confirmed, whole: at == live && r.shadows(),
+	}
 	if step.Call.Answer == nil {
 		if len(r.awaiting) < maxAwaiting {
 			r.awaiting = append(r.awaiting, c)
@@ -108,7 +112,9 @@ func (r *Replayer) weigh(ctx context.Context, c comparison) {
 		primary = call.Answer.Result
 		primary.HTTPStatus = call.Answer.HTTPStatus
 	}
-	class, why := compare.Of(compare.Call{Block: c.step.Head, Attributes: call.Forkchoice.Attributes}, primary, c.result)
+	class, why := compare.Of(compare.Call{
+		Block: c.step.Head, Attributes: call.Forkchoice.Attributes && !c.whole,
+	}, primary, c.result)
 	r.met.compared(call.Method, class)
 	if !class.Divergent() {
 		return

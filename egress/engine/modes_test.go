@@ -109,6 +109,25 @@ func TestAShadowBuilderGetsAttributesAndItsOwnPayloadIDs(t *testing.T) {
 	})
 }
 
+func TestAttributesThatOnlyThePrimaryRefusesAreADifferenceOfAShadowBuilder(t *testing.T) {
+	for mode, events := range map[Mode]int{ModeFollow: 0, ModeShadowBuild: 1} {
+		inBubble(t, func(b *bench) {
+			t := b.t
+			k := newKit(b, eltest.Config{})
+			k.target.Mode = mode
+			k.start()
+			defer k.stop()
+			b.slots(3)
+			k.caughtUp(10 * time.Second)
+			b.attributes = true
+			b.primary.f.Fail(eltest.Fault{Methods: []string{"engine_forkchoiceUpdatedV3"}, Times: 1, Status: 200, Body: answerError(-38003)})
+			b.slots(1)
+			k.after(5 * time.Second)
+			require.Len(t, k.events.list(), events, mode)
+		})
+	}
+}
+
 func TestFurtherMethodsAreSentOnlyToWhoAsksForThem(t *testing.T) {
 	inBubble(t, func(b *bench) {
 		t := b.t
