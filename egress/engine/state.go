@@ -7,7 +7,6 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 
 	"millrace/egress/engine/chain"
-	"millrace/internal/engineapi/record"
 )
 
 // State is where a replayer stands with its client.
@@ -128,9 +127,7 @@ type Status struct {
 	// Head and Number are the client's, as far as its last answers tell.
 	Head   common.Hash `json:"head"`
 	Number uint64      `json:"number"`
-	// Goal is the last forkchoice that the client was brought to.
-	Goal   record.ID `json:"goal"`
-	Cursor uint64    `json:"cursor"` // position of the last finished call
+	Cursor uint64      `json:"cursor"` // position of the last finished call
 	// Want is the head of the last eligible forkchoice in the record.
 	Want       common.Hash `json:"want"`
 	WantNumber uint64      `json:"want_number,omitempty"`
