@@ -163,12 +163,12 @@ func (r *Replayer) feedDiverged(ctx context.Context, c chain.Call) (m move, ok b
 		return move{Probe, "another_branch"}, false
 	}
 	if m, f, ok = r.sendDiverged(ctx, culprit); f == stuck {
-		return changedItsMind, false
+		return changedItsMind(), false
 	}
 	return m, ok
 }
 
-var changedItsMind = move{Probe, "changed_its_mind"}
+func changedItsMind() move { return move{Probe, "changed_its_mind"} }
 
 // sendDiverged sends one payload, and is not ok when the client is not diverged any more.
 func (r *Replayer) sendDiverged(ctx context.Context, c chain.Call) (m move, f fate, ok bool) {
@@ -189,7 +189,7 @@ func (r *Replayer) sendDiverged(ctx context.Context, c chain.Call) (m move, f fa
 	case refused, faulty, stuck:
 		return move{}, f, true
 	case accepted, forced:
-		return changedItsMind, f, false
+		return changedItsMind(), f, false
 	default:
 		return r.interrupted(ctx, answer, f), f, false
 	}
