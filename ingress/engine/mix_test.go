@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,10 +74,7 @@ func TestNothingIsLostOrHeldHoweverThePartsMeet(t *testing.T) {
 		require.Equal(t, uint64(i+1), r.Sequence)
 		require.Contains(t, f.book.outcomes, r.ID)
 	}
-	for _, to := range f.order.targets {
-		require.Zero(t, to.moving)
-		require.Nil(t, to.still)
-	}
+	require.False(t, slices.ContainsFunc(f.order.targets, func(to *target) bool { return to.moving != 0 || to.still != nil }))
 	require.Empty(t, f.order.order)
 	require.Nil(t, f.order.replay)
 	require.Zero(t, f.budget.used())
