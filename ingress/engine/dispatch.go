@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"time"
@@ -123,10 +124,17 @@ func (d *Door) dispatch(ctx context.Context, x *exchange) error {
 	return nil
 }
 
+// maxSlack is how much of a body beside a call a record of that call may keep alive: a queue of records
+// counts their own bytes.
+const maxSlack = 4 << 10
+
 // enlist takes the sequence, chooses the target and has the requests recorded, all under one lock.
 // It returns the replay that the exchange meets in flight and must not be mixed up with.
 func (d *Door) enlist(x *exchange) *replay {
 	for _, c := range x.calls {
+		if len(x.body) > 2*len(c.Raw)+maxSlack {
+			c.Raw = bytes.Clone(c.Raw)
+		}
 		x.requests = append(x.requests, record.NewRequest(record.ID{Epoch: d.epoch}, x.received, c))
 	}
 	if len(x.calls) == 0 && len(x.body) > 0 {
