@@ -99,7 +99,8 @@ func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 	addr := freeAddr(t)
 	b.door.URL = "http://" + addr
 	b.engine = newProcess(t, "engine", "engine", "--log.format=json", "--log.level=debug", "--engine.listen="+addr, "--engine.primary="+b.nodes[0].URL(),
-		"--engine.primary_jwt_secret="+b.nodes[0].SecretFile(), "--engine.jwt_secret="+file, "--engine.secondaries="+string(js))
+		"--engine.primary_jwt_secret="+b.nodes[0].SecretFile(), "--engine.jwt_secret="+file, "--engine.secondaries="+string(js),
+		"--engine.replay.stall_time="+short(25*time.Second, 2*time.Minute).String())
 	b.engine.up(t)
 	return b
 }
