@@ -178,7 +178,7 @@ type captureWriter struct {
 
 func (w *captureWriter) add(e calls.Entry) error {
 	switch {
-	case e.Request != nil && (w.until.IsZero() || e.Request.Received.Before(w.until)):
+	case e.Request != nil && w.open[e.Request.ID] == nil && (w.until.IsZero() || e.Request.Received.Before(w.until)):
 		w.open[e.Request.ID] = e.Request
 		w.order = append(w.order, e.Request.ID)
 	case e.Outcome != nil && w.open[e.Outcome.ID] != nil:
