@@ -31,8 +31,8 @@ func clusterBus(t *testing.T, c *natstest.Cluster) *Bus {
 	return b
 }
 
+// It has the machine to itself: three servers that choose leaders beside five other tests need minutes.
 func TestOrdersAndRecordsOutliveTheLeadersOfTheirStreams(t *testing.T) {
-	t.Parallel()
 	c := natstest.StartCluster(t)
 	b := clusterBus(t, c)
 	js := c.JetStream(t)

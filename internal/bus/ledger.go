@@ -113,11 +113,7 @@ func (l *DoneLog) latest(ctx context.Context) (*jetstream.RawStreamMsg, error) {
 	if err != nil {
 		return nil, ambiguous(err)
 	}
-	m, err := s.GetLastMsgForSubject(ctx, l.subject)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return nil, nil //nolint:nilnil // documented: none
-	}
-	return m, ambiguous(err)
+	return l.newest(ctx, s)
 }
 
 // ambiguous hides an API error's code, so that the failure to read is not taken for the store's

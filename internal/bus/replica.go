@@ -40,6 +40,30 @@ func (r *receiver) behind(ctx context.Context, from, until uint64) bool {
 	return from < until && from <= st.LastSeq
 }
 
+// newestTries is how many copies are asked for the last message while they have less than the leader's
+// stream does: they answer by chance, and the rest of the stream may be other targets'.
+const newestTries = 8
+
+// newest returns the last message of the target in a stream that its leader has just described, nil if
+// there is none.
+func (l *DoneLog) newest(ctx context.Context, s jetstream.Stream) (best *jetstream.RawStreamMsg, err error) {
+	info := s.CachedInfo()
+	for n := range newestTries {
+		m, err := s.GetLastMsgForSubject(ctx, l.subject)
+		if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil, ambiguous(err)
+		}
+		if err == nil && (best == nil || m.Sequence > best.Sequence) {
+			best = m
+		}
+		all := best != nil && best.Sequence >= info.State.LastSeq || info.State.Msgs == 0
+		if all || info.Config.Replicas < 2 || !retry.Pause(ctx, retry.Backoff(n, 10*time.Millisecond, 100*time.Millisecond)) {
+			break
+		}
+	}
+	return best, nil
+}
+
 // read calls f with every batch that was stored since, up to a sequence that is known to be stored,
 // each once and in order.
 func (l *DoneLog) read(ctx context.Context, since time.Time, upTo uint64, f func(batch []byte) error) error {
