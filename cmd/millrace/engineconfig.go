@@ -22,7 +22,7 @@ type Engine struct {
 
 	Secondaries []Secondary `name:"secondaries" help:"Execution clients that are kept at the primary's head from the record: name, url, jwt_secret, ca, mode (follow, shadow-build, observe, off), skip and also (patterns of methods)."`
 
-	Failover      string        `name:"failover" help:"Promote a secondary by itself (auto) when every call to the primary has failed for engine.failover_after, or only on request (off)." default:"off" enum:"off,auto"`
+	Failover      string        `name:"failover" help:"Promote a secondary by itself (auto) when every call to the primary has failed for engine.failover_after and it does not answer a question either, or only on request (off)." default:"off" enum:"off,auto"`
 	FailoverAfter time.Duration `name:"failover_after" help:"How long the primary must have failed before a secondary is promoted by itself." default:"60s"`
 }
 
