@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -380,96 +379,4 @@ func TestASecondEngineWaitsForTheLease(t *testing.T) {
 	require.Nil(t, second.log.find("started", 1))
 	require.Equal(t, exitOK, first.stop())
 	second.url("engine")
-}
-
-func TestUsersOfClProxyChangeOneWord(t *testing.T) {
-	primary, secondary := newEL(t, 1, eltest.Config{}), newEL(t, 1, eltest.Config{})
-	_, port, err := net.SplitHostPort(freeAddr(t))
-	require.NoError(t, err)
-	dir := t.TempDir()
-	p := start(t, nil, "engine", "--primary-builder", primary.URL(), "--secondary-builder", secondary.URL(), "--port", port,
-		"--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.spool_dir="+filepath.Join(dir, "engine"))
-	p.url("engine")
-	d := drive.New(drive.Config{Target: drive.Endpoint{URL: "http://127.0.0.1:" + port, Secret: primary.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond})
-	require.NoError(t, d.Sync(t.Context()))
-	require.NoError(t, d.Random(t.Context()))
-	eventually(t, "it is named live_only, as it has no secret of its own", func() bool {
-		o := call(t, "", nil, "engine", "status", "--json", "--admin="+p.url("admin"), "--token-file="+filepath.Join(dir, "admin.token"))
-		return strings.Contains(o.out, "live_only")
-	})
-	for range 20 { // at the pace of slots: without a secret there is no catching up from the record
-		require.NoError(t, d.Random(t.Context()))
-		require.Equal(t, d.Head().Hash, primary.Head().Hash)
-		eventually(t, "the secondary follows", func() bool { return secondary.Head() == primary.Head() })
-	}
-	obeyed(t, secondary)
-}
-
-func TestEngineNeedsAPrimaryAndValidSecondaries(t *testing.T) {
-	_, file := secretFile(t, 1)
-	for _, tc := range []struct {
-		args []string
-		want string
-	}{
-		{nil, "engine.primary"},
-		{[]string{"--engine.primary=http://127.0.0.1:1"}, "jwt_secret"},
-		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"a","url":"ftp://x"}]`}, "secondary a: url"},
-		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"primary","url":"http://x"}]`}, "two clients"},
-		{[]string{"--engine.primary=http://127.0.0.1:1", "--engine.jwt_secret=" + file, `--engine.secondaries=[{"name":"a b","url":"http://x","mode":"x"}]`}, "letters"},
-		{[]string{"--port=70000", "--primary-builder=http://127.0.0.1:1"}, "no port"},
-	} {
-		o := call(t, "", nil, append([]string{"engine", "--nats.store_dir=" + t.TempDir()}, tc.args...)...)
-		require.Equal(t, exitUsage, o.code, tc.want)
-		require.Contains(t, o.errors, tc.want)
-	}
-}
-
-// I14: the capture, imported and replayed to a fresh client with another secret.
-func TestInvariant14ACaptureIsImportedAndReplayedWithoutAMismatch(t *testing.T) {
-	dir := t.TempDir()
-	store, spool := "--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.spool_dir="+filepath.Join(dir, "engine")
-	o := call(t, "", nil, "engine", "import", store, spool, captureFile)
-	require.Equal(t, exitOK, o.code, o.errors)
-	require.Contains(t, o.out, "53 calls imported")
-
-	o = call(t, "", nil, "engine", "export", "--store="+filepath.Join(dir, "nats"))
-	require.Equal(t, exitOK, o.code, o.errors)
-	require.Equal(t, 53, strings.Count(o.out, "\n"))
-	require.NotContains(t, o.out, "eyJ")
-
-	for _, mode := range []string{"verbatim", "path", "payload-only"} {
-		fresh := newEL(t, 9, eltest.Config{})
-		out := filepath.Join(t.TempDir(), "out.jsonl")
-		o = call(t, "", nil, "replay", "engine", "--store="+filepath.Join(dir, "nats"), "--mode="+mode, "--to="+fresh.URL(), "--jwt-secret="+fresh.file, "--out="+out, "--json")
-		require.Equal(t, exitOK, o.code, o.errors)
-		var sum struct {
-			Classes map[string]int `json:"classes"`
-			Number  uint64         `json:"number"`
-		}
-		require.NoError(t, json.Unmarshal([]byte(o.out), &sum), o.out)
-		for class, n := range sum.Classes {
-			require.True(t, class == "ok" || class == "not_compared" || n == 0, o.out)
-		}
-		require.Equal(t, uint64(12), fresh.Head().Number)
-		lines, err := os.ReadFile(out)
-		require.NoError(t, err)
-		require.NotZero(t, bytes.Count(lines, []byte("\n")))
-	}
-}
-
-func TestAReplayToTheWrongChainWritesNothing(t *testing.T) {
-	fresh := newEL(t, 9, eltest.Config{ChainID: 5})
-	o := call(t, "", nil, "replay", "engine", "--file="+captureFile, "--to="+fresh.URL(), "--jwt-secret="+fresh.file,
-		"--chain-id=770077", "--genesis="+eltest.GenesisBlock.Hash.Hex())
-	require.Equal(t, exitFailure, o.code)
-	require.Contains(t, o.errors, "another chain")
-	require.Empty(t, fresh.CallsOf(engineapi.ClassReplay, engineapi.ClassForkchoice))
-}
-
-func TestTheDriveCommandDrives(t *testing.T) {
-	fresh := newEL(t, 9, eltest.Config{})
-	o := call(t, "", nil, "engine", "drive", "--to="+fresh.URL(), "--jwt-secret="+fresh.file, "--genesis=../../internal/eltest/testdata/genesis-mini.json", "--slots=12", "--every=1ms", "--random")
-	require.Equal(t, exitOK, o.code, o.errors)
-	require.Equal(t, 12, strings.Count(o.out, "slot "))
-	require.NotZero(t, fresh.Head().Number)
 }
