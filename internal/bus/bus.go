@@ -115,6 +115,9 @@ func (b *Bus) start(ctx context.Context, reg prometheus.Registerer) error {
 			r := subjects.Record(b.topo)
 			record = &r
 		}
+		if b.tap != nil {
+			b.tap.alone = b.cfg.Listen == ""
+		}
 		b.guard = upkeep.NewGuard(control.js, b.server, record, b.log, reg)
 		purge.RecordPaused = b.guard.RecordPaused
 	}

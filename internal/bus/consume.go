@@ -104,6 +104,7 @@ func (b *Bus) inPuller(ctx context.Context, class order.Priority, p *pool) (*pul
 	}
 	if p.hand != nil {
 		pl.linger = b.linger()
+		pl.passer = b.passer(pl, handPassage{hand: p.hand, priority: class})
 	}
 	return pl, nil
 }
@@ -141,6 +142,8 @@ type pool struct {
 	m      *metrics
 	log    *slog.Logger
 	hand   *hand // what the tap has in hand; nil: it is off
+	// again says that an order of the class has to be handed out again; nil: whoever reads is told by the server.
+	again func(order.Priority)
 
 	finishing sync.WaitGroup
 }
@@ -300,6 +303,9 @@ func (p *pool) ended(ctx context.Context, j *job, as tapState, delay time.Durati
 	if as == stateDone {
 		p.answer(ctx, m, m.Ack)
 		return
+	}
+	if p.again != nil {
+		p.again(j.delivery.Order.Priority)
 	}
 	p.answer(ctx, m, func() error { return m.NakWithDelay(delay) })
 }

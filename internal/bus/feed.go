@@ -107,8 +107,43 @@ func (f *Feed) create(ctx context.Context, l *link, p order.Priority) error {
 	if f.bus.tap != nil {
 		cfg = subjects.HeadersOnly(cfg)
 	}
+	if f.bus.tap != nil && f.bus.tap.alone {
+		if err := f.startBySequence(ctx, l, p, &cfg); err != nil {
+			return err
+		}
+	}
 	_, err := l.js.CreateConsumer(ctx, subjects.StreamOK(p), cfg)
 	return err
+}
+
+// startBySequence replaces the time at which the consumer starts by the sequence that it means: a consumer that
+// starts at a time has the server look for that time, in its oldest block, whenever the consumer is moved.
+func (f *Feed) startBySequence(ctx context.Context, l *link, p order.Priority, cfg *jetstream.ConsumerConfig) error {
+	s, err := l.js.Stream(ctx, subjects.StreamOK(p))
+	if err != nil {
+		return err
+	}
+	st, start := s.CachedInfo().State, *cfg.OptStartTime
+	low, high := st.FirstSeq, st.LastSeq+1 // the first message not before start is in low..high
+	if st.Msgs == 0 {
+		low = high
+	}
+	for low < high {
+		mid := low + (high-low)/2
+		m, err := s.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			high = mid
+		case err != nil:
+			return err
+		case m.Time.Before(start):
+			low = m.Sequence + 1
+		default:
+			high = mid
+		}
+	}
+	cfg.DeliverPolicy, cfg.OptStartTime, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, nil, max(low, 1)
+	return nil
 }
 
 func (f *Feed) isRemoved() bool {
@@ -148,6 +183,7 @@ func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Deliv
 	}
 	if br != nil {
 		pl.linger, pl.hurry = f.bus.linger(), br.hurry
+		pl.passer = f.bus.passer(pl, &f.classes[p])
 	}
 	ctx, stop := context.WithCancel(ctx)
 	var aside sync.WaitGroup

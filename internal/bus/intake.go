@@ -39,7 +39,7 @@ var errNothing = errors.New("no message")
 //
 // While only copies of tapped orders come, nobody waits for them: a patient intake lets them gather at
 // the server and takes all that are there at once, which costs less than a tenth. One that finds nothing
-// waits for a single message, as ever.
+// waits for a single message, as ever. With a passer nothing is read at all while only known messages come.
 type intake struct {
 	consumer jetstream.Consumer
 	pull     pull
@@ -47,6 +47,9 @@ type intake struct {
 	linger time.Duration
 	hurry  <-chan struct{}
 	known  int // messages in a row that were no news; far below zero after a hurry
+	// passer, if set, is asked before anything is read; hurried is a hurry that came during a batch.
+	passer  *passer
+	hurried bool
 
 	ctx    context.Context //nolint:containedctx // ends the pull, which outlives the call that posts it
 	cancel context.CancelFunc
@@ -62,7 +65,11 @@ func (in *intake) start(ctx context.Context) error {
 	in.ctx, in.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	in.timer, in.rested = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	in.rested.Stop()
-	if err := in.fetch(); err != nil { //nolint:contextcheck // the pull outlives this call
+	first := in.fetch
+	if in.passer != nil {
+		first = in.gather
+	}
+	if err := first(); err != nil { //nolint:contextcheck // the pull outlives this call
 		in.cancel()
 		return err
 	}
@@ -93,7 +100,7 @@ func (in *intake) fetch() error {
 
 // gather takes what is there, without waiting for more.
 func (in *intake) gather() error {
-	b, err := in.consumer.FetchNoWait(gathered)
+	b, err := in.consumer.FetchNoWait(in.most())
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -101,7 +108,40 @@ func (in *intake) gather() error {
 	return nil
 }
 
-func (in *intake) lingers() bool { return in.linger > 0 && in.known >= patience }
+// most is how much is taken at once. With a passer hardly anything is known that is read, so it waits here for
+// its turn, and no more than without a tap.
+func (in *intake) most() int {
+	if in.passer != nil {
+		return in.pull.messages
+	}
+	return gathered
+}
+
+// pass goes on after lingering: without reading, if what is there is known to have ended.
+func (in *intake) pass() error {
+	if in.passer == nil {
+		return in.gather()
+	}
+	way, err := in.passer.step(in.ctx)
+	switch {
+	case err != nil:
+		return err
+	case way == wayLinger:
+		in.rested.Reset(in.linger)
+		return nil
+	case way == wayWait:
+		return in.fetch()
+	default:
+		return in.gather()
+	}
+}
+
+// passing reports whether nothing is asked for because the passer looks after what comes.
+func (in *intake) passing() bool { return in.passer != nil && in.batch == nil }
+
+func (in *intake) lingers() bool {
+	return in.passer != nil || in.linger > 0 && in.known >= patience
+}
 
 // was tells whether the message that next returned last was news.
 func (in *intake) was(n news) {
@@ -128,13 +168,9 @@ func (in *intake) next(ctx context.Context, wait time.Duration) (jetstream.Msg, 
 			}
 			err = in.turn() //nolint:contextcheck // the pull outlives this call
 		case <-in.rested.C:
-			err = in.gather()
+			err = in.pass() //nolint:contextcheck // the pull outlives this call
 		case <-in.hurry:
-			in.known = -impatience
-			if in.batch == nil {
-				in.rested.Stop()
-				err = in.fetch() //nolint:contextcheck // the pull outlives this call
-			}
+			err = in.hasten() //nolint:contextcheck // the pull outlives this call
 		case <-in.timer.C:
 			return nil, errNothing
 		case <-ctx.Done():
@@ -143,6 +179,22 @@ func (in *intake) next(ctx context.Context, wait time.Duration) (jetstream.Msg, 
 		if err != nil {
 			return nil, err
 		}
+	}
+}
+
+// hasten ends the lingering, because somebody waits.
+func (in *intake) hasten() error {
+	in.known = -impatience
+	switch {
+	case in.batch != nil:
+		in.hurried = true
+		return nil
+	case in.passer != nil:
+		in.rested.Stop()
+		return in.gather()
+	default:
+		in.rested.Stop()
+		return in.fetch()
 	}
 }
 
@@ -160,10 +212,12 @@ func (in *intake) turn() error {
 	if err != nil {
 		return fmt.Errorf("pull ended: %w", err)
 	}
+	hurried := in.hurried
+	in.hurried = false
 	switch {
-	case !in.lingers(), in.atOnce && in.taken == 0:
+	case in.passer == nil && (!in.lingers() || in.atOnce && in.taken == 0):
 		return in.fetch()
-	case in.taken == gathered:
+	case in.taken == in.most(), in.passer != nil && hurried:
 		return in.gather()
 	}
 	in.batch = nil

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,9 @@ func processBus(tb testing.TB, s *natstest.Server, tap string, change ...func(*s
 	reg := prometheus.NewRegistry()
 	b := newBus(context.Background(), cfg, topo, slog.New(slog.DiscardHandler), reg)
 	b.links.base = []nats.Option{s.ConnectOption()}
+	if b.tap != nil {
+		b.tap.alone = strings.HasPrefix(tb.Name(), passing)
+	}
 	require.NoError(tb, b.start(tb.Context(), reg))
 	tb.Cleanup(b.Close)
 	_, err := b.Apply(tb.Context())

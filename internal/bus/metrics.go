@@ -30,6 +30,7 @@ type metrics struct {
 
 	tapped   *prometheus.CounterVec // by stage and class
 	untapped *prometheus.CounterVec
+	passed   *prometheus.CounterVec // by stage and class
 	dropped  *prometheus.CounterVec // by class
 	fetched  *prometheus.CounterVec
 
@@ -94,6 +95,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		repaired:      counter("feed_repaired_total", "Messages lost between server and client and read again by sequence."),
 		tapped:        counters("tapped_total", "Orders handed to consumers of this process without their consumer.", "stage", "priority"),
 		untapped:      counters("untapped_total", "Orders left to their consumer because there was no room to tap them.", "stage", "priority"),
+		passed:        counters("tap_passed_total", "Tapped orders that ended and that the consumer was moved over, unread.", "stage", "priority"),
 		dropped:       counters("tap_dropped_total", "Tapped orders that the store did not take, or had already.", "priority"),
 		fetched:       counters("tap_fetched_total", "Orders that were read by sequence because they came without their body.", "priority"),
 		reconnects:    counters("reconnects_total", "Connections made again after they were lost.", "connection"),
@@ -119,7 +121,7 @@ func (m *metrics) prepare() {
 			}
 		}
 		for _, stage := range []string{stageIn, stageOK} {
-			for _, v := range []*prometheus.CounterVec{m.delivered, m.redelivered, m.undecodable, m.tapped, m.untapped} {
+			for _, v := range []*prometheus.CounterVec{m.delivered, m.redelivered, m.undecodable, m.tapped, m.untapped, m.passed} {
 				v.WithLabelValues(stage, p.String())
 			}
 			for _, reason := range []string{reopenSilent, reopenMissing, reopenClosed, reopenReconnect, reopenTapped} {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"millrace/internal/order"
@@ -42,6 +43,8 @@ type puller struct {
 	// linger is how long messages that are no news may stay away; hurry, if set, says that one waits.
 	linger time.Duration
 	hurry  <-chan struct{}
+	// passer, if set, makes reading copies unnecessary.
+	passer *passer
 	// standsBack: a consumer without bodies is somebody else's alone.
 	standsBack bool
 	// idle, if set, hears the consumer's state when nothing arrived for a while and after each
@@ -149,6 +152,10 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			}
 			in.was(n)
 		case errors.Is(err, errNothing):
+			if in.passing() { // it looks by itself, and stands still for no other reason
+				idle = 0
+				continue
+			}
 			if idle += idleTick; idle < wait {
 				continue
 			}
@@ -162,7 +169,7 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			if wait, idle = silence, 0; p.suspect != 0 {
 				wait = suspicion
 			}
-		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound):
+		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, nats.ErrNoResponders):
 			return served, reopenMissing, err
 		default:
 			return served, reopenClosed, err
@@ -177,7 +184,7 @@ func bare(c jetstream.Consumer) bool { return c.CachedInfo().Config.HeadersOnly 
 func (p *puller) intake(c jetstream.Consumer) *intake {
 	in := &intake{consumer: c, pull: p.pull, hurry: p.hurry}
 	if bare(c) {
-		in.linger = p.linger
+		in.linger, in.passer = p.linger, p.passer
 	}
 	return in
 }
@@ -192,6 +199,9 @@ func (p *puller) open(ctx context.Context) (jetstream.Consumer, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open consumer %s of %s: %w", p.durable, p.stream, err)
+	}
+	if p.passer != nil {
+		p.passer.opened(c.CachedInfo())
 	}
 	if p.idle != nil {
 		p.idle(ctx, c.CachedInfo())
@@ -214,6 +224,9 @@ func (p *puller) standBack(ctx context.Context, c jetstream.Consumer) {
 // that comes goes back.
 func (p *puller) collect(ctx context.Context, waiting func() int) {
 	end := time.Now().Add(collectWait)
+	if p.passer != nil {
+		p.passer.finish(ctx)
+	}
 	for waiting() > 0 && time.Now().Before(end) && ctx.Err() == nil {
 		c, err := p.link.js.Consumer(ctx, p.stream, p.durable)
 		if err != nil {
@@ -241,8 +254,7 @@ func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missin
 	if err != nil {
 		return false, errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
 	}
-	p.m.pending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumPending))
-	p.m.ackPending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumAckPending))
+	p.note(info)
 	if p.idle != nil {
 		p.idle(ctx, info)
 	}
@@ -253,6 +265,12 @@ func (p *puller) look(ctx context.Context, c jetstream.Consumer) (silent, missin
 	before := p.suspect
 	p.suspect = info.Delivered.Consumer + 1
 	return before == p.suspect, false
+}
+
+// note keeps the gauges.
+func (p *puller) note(info *jetstream.ConsumerInfo) {
+	p.m.pending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumPending))
+	p.m.ackPending.WithLabelValues(p.stage, p.priority.String()).Set(float64(info.NumAckPending))
 }
 
 // finish ends the pulls. When the work ends, what has arrived already is handed to leftover, which

@@ -19,9 +19,9 @@ const (
 	// feedRoom and feedBytes bound the tapped orders of a class on their way to a target's loop.
 	feedRoom  = 64
 	feedBytes = 8 << 20
-	// lingerAlone is how long the copies of tapped orders may gather at the server when nobody but this
-	// process can publish: reading them costs the same for a few as for many. lingerShared is the same
-	// when others can, whose orders come by no tap.
+	// lingerAlone is how often a consumer is moved over the tapped orders that ended, when nobody but this
+	// process can publish (see passer). lingerShared is how long their copies may gather at the server, to
+	// be read at once, when others can, whose orders come by no tap.
 	lingerAlone  = 250 * time.Millisecond
 	lingerShared = 50 * time.Millisecond
 	// tapPause is how long a class is not tapped after its store refused an order: validating what is
@@ -33,7 +33,9 @@ const (
 type tap struct {
 	m    *metrics
 	hand *hand
-	pool atomic.Pointer[pool] // of the ConsumeIn that runs; nil: none
+	// alone: nobody but this process publishes or consumes here, so that consumers can be moved unread.
+	alone bool
+	pool  atomic.Pointer[pool] // of the ConsumeIn that runs; nil: none
 	// hurry tells a class's puller that the store has an order of it that nobody was handed.
 	hurry  [len(order.Priorities) + 1]chan struct{}
 	paused [len(order.Priorities) + 1]atomic.Int64 // until, ns since 1970
@@ -52,7 +54,7 @@ func newTap(window time.Duration, m *metrics) *tap {
 
 // linger is how long what was tapped may stay at the server.
 func (b *Bus) linger() time.Duration {
-	if b.server != nil && b.cfg.Listen == "" {
+	if b.tap != nil && b.tap.alone {
 		return lingerAlone
 	}
 	return lingerShared
@@ -79,7 +81,7 @@ func (t *tap) attach(p *pool) (detach func()) {
 	if t == nil || !t.pool.CompareAndSwap(nil, p) {
 		return func() {}
 	}
-	p.hand = t.hand
+	p.hand, p.again = t.hand, func(class order.Priority) { rouse(t.hurry[class]) }
 	return func() { t.pool.CompareAndSwap(p, nil) }
 }
 
@@ -102,7 +104,7 @@ func (t *tap) in(o *order.Order) *tapping {
 	}
 	c := readBack(o)
 	c.Body = append(make([]byte, 0, size), o.Body...)
-	entry := t.hand.take(o.Accept)
+	entry := t.hand.take(o.Accept, o.Priority)
 	if entry == nil {
 		return nil
 	}

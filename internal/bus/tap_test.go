@@ -21,6 +21,9 @@ import (
 // withTap is the prefix of the names of tests in which testBus taps.
 const withTap = "TestTap"
 
+// passing is the prefix of the names of those in which the process has the server to itself.
+const passing = "TestTapPassing"
+
 func tapOf(tb testing.TB) string {
 	tb.Helper()
 	if strings.HasPrefix(tb.Name(), withTap) {
@@ -33,6 +36,17 @@ func tapOf(tb testing.TB) string {
 // itself, with the tap off.
 func TestTapKeepsWhatHoldsWithoutIt(t *testing.T) {
 	t.Parallel()
+	keepsWhatHolds(t)
+}
+
+// And it holds where consumers are moved over what was tapped instead of bringing it.
+func TestTapPassingKeepsWhatHoldsWithoutIt(t *testing.T) {
+	t.Parallel()
+	keepsWhatHolds(t)
+}
+
+func keepsWhatHolds(t *testing.T) {
+	t.Helper()
 	for name, f := range map[string]func(*testing.T){
 		"acks after finish":    TestConsumedOrdersAreAckedAfterTheirFinish,
 		"unknown errors":       TestRule08UnknownErrorIsDeliveredAgainAndRefusalIsNot,
@@ -336,8 +350,8 @@ func TestTapEndsWithNothingLeftToAcknowledge(t *testing.T) {
 
 func TestTapForgetsWhatNoCopyComesOfAndIsBounded(t *testing.T) {
 	h := newHand(time.Minute)
-	held, done := h.take(order.AcceptID{1}), h.take(order.AcceptID{2})
-	require.Nil(t, h.take(order.AcceptID{2}))
+	held, done := h.take(order.AcceptID{1}, order.PriorityHigh), h.take(order.AcceptID{2}, order.PriorityHigh)
+	require.Nil(t, h.take(order.AcceptID{2}, order.PriorityHigh))
 	done.stored(7, time.Now())
 	require.Nil(t, done.end(stateDone, 0))
 	require.Equal(t, 1, h.waiting())
@@ -349,9 +363,9 @@ func TestTapForgetsWhatNoCopyComesOfAndIsBounded(t *testing.T) {
 	require.True(t, held.drop())
 	require.False(t, held.drop())
 	for i := range maxTapped {
-		require.NotNil(t, h.take(order.AcceptID{3, byte(i), byte(i >> 8), byte(i >> 16)}))
+		require.NotNil(t, h.take(order.AcceptID{3, byte(i), byte(i >> 8), byte(i >> 16)}, order.PriorityHigh))
 	}
-	require.Nil(t, h.take(order.AcceptID{4}))
+	require.Nil(t, h.take(order.AcceptID{4}, order.PriorityHigh))
 }
 
 func TestTapDoesNotOvertakeWhatWaitsForRoom(t *testing.T) {

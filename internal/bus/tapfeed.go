@@ -27,8 +27,8 @@ type branch struct {
 // consumer, by sequence.
 type early struct {
 	mu     sync.Mutex
-	orders map[uint64]earlyOrder // at most maxTapped
-	passed uint64                // the highest sequence that the consumer brought
+	orders run[earlyOrder] // at most maxTapped
+	passed uint64          // the highest sequence that the consumer brought, or was moved over
 }
 
 type earlyOrder struct {
@@ -39,7 +39,7 @@ type earlyOrder struct {
 func (e *early) reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.orders, e.passed = nil, 0
+	e.orders, e.passed = run[earlyOrder]{}, 0
 }
 
 // expect notes an order that is about to be handed out; false: its copy has come already, or there is
@@ -50,37 +50,30 @@ func (e *early) expect(sequence uint64, a order.AcceptID) bool {
 	if sequence <= e.passed {
 		return false
 	}
-	if len(e.orders) >= maxTapped {
-		for s := range e.orders {
-			if s <= e.passed {
-				delete(e.orders, s) // its copy was taken off the stream by somebody
-			}
-		}
-		if len(e.orders) >= maxTapped {
+	if len(e.orders.known) >= maxTapped {
+		e.orders.pass(e.passed, func(earlyOrder) bool { return true }) // their copies were taken off the stream by somebody
+		if len(e.orders.known) >= maxTapped {
 			return false
 		}
 	}
-	if e.orders == nil {
-		e.orders = make(map[uint64]earlyOrder)
-	}
-	e.orders[sequence] = earlyOrder{accept: a}
+	e.orders.add(sequence, earlyOrder{accept: a})
 	return true
 }
 
 func (e *early) cancel(sequence uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.orders, sequence)
+	e.orders.remove(sequence)
 }
 
 // acked keeps the acknowledgement of an order whose copy has not come; false: it can be sent.
 func (e *early) acked(sequence uint64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	o, ok := e.orders[sequence]
+	o, ok := e.orders.known[sequence]
 	if ok {
 		o.acked = true
-		e.orders[sequence] = o
+		e.orders.add(sequence, o)
 	}
 	return ok
 }
@@ -91,10 +84,36 @@ func (e *early) match(sequence uint64, a order.AcceptID) (known, ack bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.passed = max(e.passed, sequence)
-	o, ok := e.orders[sequence]
-	delete(e.orders, sequence)
+	o, ok := e.orders.known[sequence]
+	e.orders.remove(sequence)
 	return ok && o.accept == a, ok && o.accept == a && o.acked
 }
+
+var _ passage = (*feedClass)(nil)
+
+func (c *feedClass) passable(at, last uint64) (to uint64, stranger bool) {
+	e := &c.early
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.orders.passable(at, last, func(o earlyOrder) standing {
+		if o.acked {
+			return standingEnded
+		}
+		return standingHeld
+	})
+}
+
+// pass also moves what is expected to arrive next; it is called by the goroutine in Receive.
+func (c *feedClass) pass(to uint64) {
+	e := &c.early
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.orders.pass(to, func(o earlyOrder) bool { return o.acked })
+	e.passed = max(e.passed, to)
+	c.next = max(c.next, to+1)
+}
+
+func (c *feedClass) forget() { c.early.reset() }
 
 // open makes c tapped for while it is being received; shut ends that.
 func (t *tap) open(p order.Priority, c *feedClass) (br *branch, shut func()) {

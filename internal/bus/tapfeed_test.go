@@ -51,7 +51,7 @@ func TestTapFeedsEachOrderOnceAndAcksItsCopy(t *testing.T) {
 		require.NotZero(t, d.Size)
 	}
 	require.Positive(t, testutil.ToFloat64(b.m.tapped.WithLabelValues(stageOK, "high")))
-	require.Empty(t, f.classes[order.PriorityHigh].early.orders)
+	require.Empty(t, f.classes[order.PriorityHigh].early.orders.known)
 }
 
 func TestTapLeavesToTheConsumerWhatAFullLoopDoesNotTake(t *testing.T) {

@@ -20,6 +20,7 @@ type hand struct {
 	mu     sync.Mutex
 	orders map[order.AcceptID]*tapped // at most maxTapped
 	ended  int                        // of orders, those that wait for nothing but their copy
+	stored [len(order.Priorities) + 1]run[*tapped]
 }
 
 func newHand(forget time.Duration) *hand {
@@ -28,9 +29,10 @@ func newHand(forget time.Duration) *hand {
 
 // tapped is the state of one order in hand; hand.mu guards what changes.
 type tapped struct {
-	hand   *hand
-	accept order.AcceptID
-	since  time.Time
+	hand     *hand
+	accept   order.AcceptID
+	priority order.Priority
+	since    time.Time
 	// known is closed once it is known whether the order is stored.
 	known chan struct{}
 
@@ -51,8 +53,8 @@ const (
 )
 
 // take puts an order in hand; nil: it is already, or there is no room.
-func (h *hand) take(a order.AcceptID) *tapped {
-	t := &tapped{hand: h, accept: a, since: time.Now(), known: make(chan struct{}), state: stateHeld}
+func (h *hand) take(a order.AcceptID, p order.Priority) *tapped {
+	t := &tapped{hand: h, accept: a, priority: p, since: time.Now(), known: make(chan struct{}), state: stateHeld}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, there := h.orders[a]; there || len(h.orders) >= maxTapped {
@@ -72,7 +74,16 @@ func (t *tapped) stored(sequence uint64, at time.Time) {
 func (t *tapped) store(sequence uint64, at time.Time) {
 	if t.state == stateHeld && t.sequence == 0 {
 		t.sequence, t.storedAt = sequence, at
+		t.hand.stored[t.priority].add(sequence, t)
 		close(t.known)
+	}
+}
+
+// remove takes an order out of hand; h.mu is held.
+func (h *hand) remove(t *tapped) {
+	delete(h.orders, t.accept)
+	if t.sequence != 0 {
+		h.stored[t.priority].remove(t.sequence)
 	}
 }
 
@@ -116,7 +127,7 @@ func (t *tapped) end(as tapState, delay time.Duration) jetstream.Msg {
 	defer h.mu.Unlock()
 	t.state, t.delay = as, delay
 	if t.copy != nil {
-		delete(h.orders, t.accept)
+		h.remove(t)
 		return t.copy
 	}
 	h.ended++
@@ -130,7 +141,7 @@ func (t *tapped) release() jetstream.Msg {
 	defer h.mu.Unlock()
 	if t.state == stateHeld {
 		t.state = stateDropped
-		delete(h.orders, t.accept)
+		h.remove(t)
 	}
 	return t.copy
 }
@@ -162,7 +173,7 @@ func (h *hand) match(a order.AcceptID, m jetstream.Msg, sequence uint64, at time
 		t.store(sequence, at)
 		return nil, true
 	}
-	delete(h.orders, a)
+	h.remove(t)
 	h.ended--
 	return answer, true
 }
@@ -181,10 +192,55 @@ func (h *hand) tidy(now time.Time) {
 	if h.ended == 0 {
 		return
 	}
-	for a, t := range h.orders {
+	for _, t := range h.orders {
 		if t.state != stateHeld && now.Sub(t.since) > h.forget {
-			delete(h.orders, a)
+			h.remove(t)
 			h.ended--
 		}
 	}
+}
+
+// handPassage is what is in hand of one class.
+type handPassage struct {
+	hand     *hand
+	priority order.Priority
+}
+
+var _ passage = handPassage{}
+
+func (p handPassage) passable(at, last uint64) (to uint64, stranger bool) {
+	h := p.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stored[p.priority].passable(at, last, func(t *tapped) standing {
+		switch {
+		case t.state == stateFailed:
+			return standingAgain
+		case t.state == stateDone && t.copy == nil:
+			return standingEnded
+		default:
+			return standingHeld
+		}
+	})
+}
+
+func (p handPassage) pass(to uint64) {
+	h := p.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stored[p.priority].pass(to, func(t *tapped) bool {
+		if t.state != stateDone || t.copy != nil {
+			return false
+		}
+		delete(h.orders, t.accept)
+		h.ended--
+		return true
+	})
+}
+
+func (p handPassage) forget() {
+	h := p.hand
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stored[p.priority] = run[*tapped]{}
 }
