@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nuid"
 
 	"millrace/internal/order"
+	"millrace/internal/retry"
 	"millrace/subjects"
 )
 
@@ -21,6 +22,9 @@ const (
 	followBatches = 64
 	// followIdle is how long the server keeps the consumer of a follower that does not ask.
 	followIdle = time.Minute
+	// recallWait is how long a follower waits for the acknowledgement of what is stored, looking every recallTick.
+	recallWait = 100 * time.Millisecond
+	recallTick = 5 * time.Millisecond
 	// followDurable is what the names of those consumers begin with: they hold no purge back.
 	followDurable = "follow-"
 	// anyTarget is ledger.AnyTarget.
@@ -35,6 +39,7 @@ type Follower struct {
 	stream   string
 	batch    int
 	at       order.Place
+	recent   *recent            // what this process stored there last; nil: nothing is remembered
 	consumer jetstream.Consumer // nil: to be opened, behind at
 	last     uint64             // its sequence of the last message; a gap means that one got lost
 }
@@ -49,6 +54,10 @@ func (b *Bus) Follow(l order.Log) *Follower {
 		f.stream = subjects.StreamDone
 	default:
 		f.stream, f.batch = subjects.StreamOK(order.Priority(l)), followOrders
+		if b.tap != nil && b.tap.alone {
+			f.recent = &b.tap.recent[order.Priority(l)]
+			f.recent.follow()
+		}
 	}
 	return f
 }
@@ -57,6 +66,15 @@ func (b *Bus) Follow(l order.Log) *Follower {
 // returns the place of the last one. An error of each, or of the bus, ends it: the place says how far
 // it got. A place of another life of the log, or beyond its end, is the beginning.
 func (f *Follower) Read(ctx context.Context, after order.Place, each func(order.Logged) error) (order.Place, error) {
+	if f.recent != nil && after == f.at && after.Epoch != 0 {
+		switch complete, err := f.recall(ctx, each); {
+		case err != nil:
+			return f.at, fmt.Errorf("follow %s: %w", f.stream, err)
+		case complete:
+			return f.at, nil
+		}
+		after = f.at
+	}
 	if f.consumer == nil || after != f.at {
 		if err := f.open(ctx, after); err != nil {
 			return after, fmt.Errorf("follow %s: %w", f.stream, err)
@@ -70,6 +88,38 @@ func (f *Follower) Read(ctx context.Context, after order.Place, each func(order.
 		}
 		if n < f.batch {
 			return f.at, nil
+		}
+	}
+}
+
+// recall hands out what this process remembers, up to the end of the stream as it is now; false: something of
+// it is not remembered. What was stored a moment ago is remembered once its acknowledgement has come.
+func (f *Follower) recall(ctx context.Context, each func(order.Logged) error) (complete bool, err error) {
+	for end := time.Now().Add(recallWait); ; {
+		for e, ok := f.recent.at(f.at.Sequence + 1); ok; e, ok = f.recent.at(f.at.Sequence + 1) {
+			f.close(ctx) // what it would bring is known
+			if err := each(e); err != nil {
+				return false, err
+			}
+			f.at.Sequence = e.Sequence
+		}
+		l, err := f.bus.links.link(lane{use: useScan})
+		if err != nil {
+			return false, err
+		}
+		s, err := l.js.Stream(ctx, f.stream)
+		if err != nil {
+			return false, err
+		}
+		info := s.CachedInfo()
+		switch {
+		case info.Created.UnixNano() != f.at.Epoch, info.State.LastSeq < f.at.Sequence:
+			return false, nil
+		case info.State.LastSeq == f.at.Sequence:
+			return true, nil
+		}
+		if _, ok := f.recent.at(f.at.Sequence + 1); !ok && (time.Now().After(end) || !retry.Pause(ctx, recallTick)) {
+			return false, nil
 		}
 	}
 }

@@ -42,6 +42,8 @@ type tap struct {
 
 	mu    sync.Mutex
 	feeds [len(order.Priorities) + 1][]*branch
+	// recent is what was stored on OK last, by class, for who follows it.
+	recent [len(order.Priorities) + 1]recent
 }
 
 func newTap(window time.Duration, m *metrics) *tap {

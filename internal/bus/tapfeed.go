@@ -137,6 +137,7 @@ func (t *tap) out(o *order.Order, sequence uint64, at time.Time) {
 		return
 	}
 	p := o.Priority
+	t.recent[p].add(o, sequence, at)
 	t.mu.Lock()
 	feeds := t.feeds[p]
 	t.mu.Unlock()
