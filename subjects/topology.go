@@ -50,6 +50,7 @@ type Options struct {
 	OKMaxBytes     int64         // streams.ok.max_bytes, each class
 	RecordMaxAge   time.Duration // record.orders.max_age
 	RecordMaxBytes int64         // record.orders.max_bytes; zero: no RECORD stream
+	RecordS2       bool          // record.orders.compression is s2
 	LedgerMaxAge   time.Duration // record.ledger.max_age, at least 24 h
 	LedgerMaxBytes int64         // record.ledger.max_bytes, DONE and REJECTED together
 	Replicas       int           // nats.replicas
@@ -95,7 +96,9 @@ func Record(o Options) jetstream.StreamConfig {
 	c := base(o, StreamRecord)
 	c.Retention, c.Discard = jetstream.LimitsPolicy, jetstream.DiscardOld
 	c.MaxAge, c.MaxBytes = o.RecordMaxAge, o.RecordMaxBytes
-	c.Compression = jetstream.S2Compression
+	if o.RecordS2 {
+		c.Compression = jetstream.S2Compression
+	}
 	c.AllowDirect = true
 	for _, p := range order.Priorities {
 		c.Sources = append(c.Sources, &jetstream.StreamSource{Name: StreamIn(p)})

@@ -63,9 +63,15 @@ type StreamLimit struct {
 
 // Record says what is kept for later.
 type Record struct {
-	Orders Retention `embed:"" prefix:"orders."`
-	Ledger Retention `embed:"" prefix:"ledger."`
-	Engine Retention `embed:"" prefix:"engine."`
+	Orders RecordedOrders `embed:"" prefix:"orders."`
+	Ledger Retention      `embed:"" prefix:"ledger."`
+	Engine Retention      `embed:"" prefix:"engine."`
+}
+
+// RecordedOrders is the record of orders.
+type RecordedOrders struct {
+	Retention   `embed:""`
+	Compression string `name:"compression" help:"none or s2. Signed transactions in hexadecimal have few repeats: s2 makes the record about an eighth smaller, and has each 8 MB block read, compressed and written again when it is full." enum:"none,s2" default:"none"`
 }
 
 // Retention is how long and how much of something is kept.
@@ -99,6 +105,7 @@ func (c *Config) topology() subjects.Options {
 		MaxAge: c.Orders.MaxAge, MaxBody: c.Ingress.MaxBody,
 		InMaxBytes: c.Streams.In.MaxBytes, OKMaxBytes: c.Streams.OK.MaxBytes,
 		RecordMaxAge: c.Record.Orders.MaxAge, RecordMaxBytes: c.Record.Orders.MaxBytes,
+		RecordS2:     c.Record.Orders.Compression == "s2",
 		LedgerMaxAge: c.Record.Ledger.MaxAge, LedgerMaxBytes: c.Record.Ledger.MaxBytes,
 		Replicas: c.NATS.Replicas, Partitions: c.Orders.Partitions, Replay: c.Ingress.ReplayListen != "",
 	}

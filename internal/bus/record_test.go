@@ -215,7 +215,7 @@ func TestRule19RecordKeepsEveryClassAndDropsTheOldest(t *testing.T) {
 	cfg := config(t, s.JetStream(t), subjects.StreamRecord)
 	require.Equal(t, jetstream.DiscardOld, cfg.Discard, "a full record must not stop its sources")
 	require.Equal(t, jetstream.LimitsPolicy, cfg.Retention)
-	require.Equal(t, jetstream.S2Compression, cfg.Compression)
+	require.Equal(t, jetstream.NoCompression, cfg.Compression)
 	require.Equal(t, testTopology().RecordMaxBytes, cfg.MaxBytes)
 	require.Equal(t, testTopology().RecordMaxAge, cfg.MaxAge)
 	require.Empty(t, cfg.Subjects)
