@@ -43,6 +43,7 @@ type Bus struct {
 	purge    *upkeep.Purge
 	refusals *refusals
 	suspects suspects
+	ears     ears
 	tap      *tap // nil: off
 
 	door    atomic.Pointer[string] // why it is closed; nil: open

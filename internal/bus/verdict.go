@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
@@ -25,11 +26,63 @@ const (
 
 var errVerdict = errors.New("bad verdict")
 
-// SendVerdict tells an ingress process what became of an order. It does not wait: a verdict that
-// is lost costs that order's answer its detail.
+// ears are the doors of this process: what they wait for does not go through the server.
+type ears struct {
+	mu  sync.RWMutex
+	ofs map[string]*ear // by ingress
+}
+
+// ear is who listens for one door's verdicts.
+type ear struct {
+	mu    sync.Mutex // f hears one at a time
+	f     func(order.Verdict)
+	ended bool
+}
+
+func (e *ear) hear(v order.Verdict) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ended {
+		e.f(v)
+	}
+}
+
+func (es *ears) of(ingress string) *ear {
+	es.mu.RLock()
+	defer es.mu.RUnlock()
+	return es.ofs[ingress]
+}
+
+// open makes f the ear of ingress; f is not called after shut returned.
+func (es *ears) open(ingress string, f func(order.Verdict)) (e *ear, shut func()) {
+	e = &ear{f: f}
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	if es.ofs == nil {
+		es.ofs = make(map[string]*ear)
+	}
+	es.ofs[ingress] = e
+	return e, func() {
+		es.mu.Lock()
+		if es.ofs[ingress] == e {
+			delete(es.ofs, ingress)
+		}
+		es.mu.Unlock()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.ended = true
+	}
+}
+
+// SendVerdict tells an ingress process what became of an order, at once if it is this one. It does not
+// wait: a verdict that is lost costs that order's answer its detail.
 func (b *Bus) SendVerdict(_ context.Context, ingress string, v order.Verdict) error {
 	if !subjects.ValidName(ingress) { // it came in a message header
 		return fmt.Errorf("send verdict: %w: ingress name", errVerdict)
+	}
+	if e := b.ears.of(ingress); e != nil {
+		e.hear(v)
+		return nil
 	}
 	l, err := b.links.link(lane{use: useSay})
 	if err != nil {
@@ -43,6 +96,8 @@ func (b *Bus) SendVerdict(_ context.Context, ingress string, v order.Verdict) er
 
 // Verdicts calls f with every verdict for the ingress process, one at a time, until ctx ends.
 func (b *Bus) Verdicts(ctx context.Context, ingress string, f func(order.Verdict)) error {
+	e, shut := b.ears.open(ingress, f)
+	defer shut()
 	return b.listen(ctx, useVerdicts, subjects.Verdicts(ingress), func(data []byte) {
 		v, err := decodeVerdict(data)
 		if err != nil {
@@ -50,7 +105,7 @@ func (b *Bus) Verdicts(ctx context.Context, ingress string, f func(order.Verdict
 			b.log.LogAttrs(ctx, slog.LevelDebug, "verdict can't be read", slog.Any("error", err))
 			return
 		}
-		f(v)
+		e.hear(v)
 	})
 }
 

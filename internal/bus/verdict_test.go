@@ -69,6 +69,26 @@ func TestSignerBatchesReachOtherProcessesAndNotOneself(t *testing.T) {
 	}, soon, tick)
 }
 
+func TestVerdictsForADoorOfTheSameProcessNeedNoServer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := testBus(t, s)
+	got := make(chan order.Verdict, 1)
+	stop := background(t, func(ctx context.Context) error {
+		return b.Verdicts(ctx, "door-1", func(v order.Verdict) { got <- v })
+	})
+	require.Eventually(t, func() bool { return b.ears.of("door-1") != nil }, soon, tick)
+	s.Stop()
+	v := order.Verdict{Accept: order.NewAcceptID(time.Now()), Reason: order.Refuse(order.CodeGasLimit, "too much")}
+	require.NoError(t, b.SendVerdict(t.Context(), "door-1", v))
+	require.Equal(t, v, <-got)
+	e := b.ears.of("door-1")
+	stop()
+	require.Nil(t, b.ears.of("door-1"))
+	e.hear(v)
+	require.Empty(t, got, "nobody listens any more")
+}
+
 func FuzzDecodeVerdict(f *testing.F) {
 	f.Add(encodeVerdict(order.Verdict{}))
 	f.Add(encodeVerdict(order.Verdict{Accept: order.AcceptID{1}, Reason: order.Refuse(order.CodeExpired, "late")}))
