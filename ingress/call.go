@@ -86,7 +86,7 @@ func (s *Server) prepare(q *request, c *call, in *jsonrpc.Call) error {
 		o.ShareNonce = q.memory.count(q.signer, sub.Replacement)
 	}
 	o.Ingress, o.Signature, o.Traceparent = s.id, q.header+": "+q.signature, q.traceparent
-	o.Body = q.body.data
+	o.Body, o.Reading = q.body.data, sub
 	return nil
 }
 

@@ -48,3 +48,16 @@ func BenchmarkValidateAllCached(b *testing.B) {
 
 // BenchmarkValidateRulesFree is what is left beside the rules: decoding, identity, the builder body.
 func BenchmarkValidateRulesFree(b *testing.B) { benchmarkValidate(b, anything) }
+
+// BenchmarkValidateReadByTheDoor is the same for an order of a door of this process.
+func BenchmarkValidateReadByTheDoor(b *testing.B) {
+	p := start(b, newStore(), 1, anything)
+	o := readByTheDoor(b, typicalBundle(b))
+	b.SetBytes(int64(len(o.Body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := p.validateShared(b.Context(), o, func() {}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

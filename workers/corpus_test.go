@@ -155,3 +155,15 @@ func realRules(tb testing.TB) *order.Rules {
 	require.NoError(tb, err)
 	return r
 }
+
+// readByTheDoor is o as the tap hands it out.
+func readByTheDoor(tb testing.TB, o *order.Order) *order.Order {
+	tb.Helper()
+	calls, _, rpcErr := jsonrpc.Parse(o.Body, 1)
+	require.Nil(tb, rpcErr)
+	sub, err := order.Decode(o.Method, calls[0].Request.Params, order.Limits{})
+	require.NoError(tb, err)
+	c := *o
+	c.Reading = sub
+	return &c
+}

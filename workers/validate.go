@@ -21,9 +21,12 @@ const textIdentity = "stored identity does not match the order"
 // validate decides about o: the order as it goes to OK, or a *order.Reason. check is called for each
 // transaction, between between two of them.
 func (w *Worker) validate(ctx context.Context, o *order.Order, check checkFunc, between func()) (*order.Order, error) {
-	sub, err := w.decode(ctx, o)
-	if err != nil {
-		return nil, err
+	sub := o.Reading // this process's own
+	if sub == nil {
+		var err error
+		if sub, err = w.decode(ctx, o); err != nil {
+			return nil, err
+		}
 	}
 	w.metrics.txs.Observe(float64(len(sub.Txs)))
 	for i, raw := range sub.Txs {
@@ -36,15 +39,17 @@ func (w *Worker) validate(ctx context.Context, o *order.Order, check checkFunc, 
 			return nil, inTx(err, sub, i)
 		}
 	}
-	if reason := w.identify(ctx, o, sub); reason != nil {
-		return nil, reason
+	if o.Reading == nil {
+		if reason := w.identify(ctx, o, sub); reason != nil {
+			return nil, reason
+		}
 	}
 	body, err := sub.AppendBuilderBody(make([]byte, 0, len(o.Body)+bodyRoom), o)
 	if err != nil {
 		return nil, fmt.Errorf("builder body of %s: %w", o.ID, err)
 	}
 	valid := *o
-	valid.Body = body
+	valid.Body, valid.Reading = body, nil
 	return &valid, nil
 }
 

@@ -341,3 +341,20 @@ func TestPanicIsNotARefusal(t *testing.T) {
 	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.panics), 0)
 	require.Zero(t, testutil.ToFloat64(p.metrics.inSlot))
 }
+
+func TestTheDoorsReadingIsTaken(t *testing.T) {
+	t.Parallel()
+	p := start(t, newStore(), 1, realRules(t))
+	o := acceptedBundle(t, sign(t, "a", dynamicTx(1)), sign(t, "b", legacyTx()))
+	want, err := p.validateShared(t.Context(), o, func() {})
+	require.NoError(t, err)
+	read := readByTheDoor(t, o)
+	read.ID[0]++ // which only who reads by himself compares
+	got, err := p.validateShared(t.Context(), read, func() {})
+	require.NoError(t, err)
+	require.Equal(t, string(want.Body), string(got.Body))
+	require.Nil(t, got.Reading, "it is another body's")
+	refused := readByTheDoor(t, acceptedBundle(t, []byte{0x7f}))
+	_, err = p.validateShared(t.Context(), refused, func() {})
+	require.NotNil(t, order.AsReason(err), "the rules are the worker's")
+}

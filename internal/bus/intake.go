@@ -69,7 +69,7 @@ func (in *intake) start(ctx context.Context) error {
 	if in.passer != nil {
 		first = in.gather
 	}
-	if err := first(); err != nil { //nolint:contextcheck // the pull outlives this call
+	if err := first(); err != nil {
 		in.cancel()
 		return err
 	}

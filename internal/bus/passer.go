@@ -45,7 +45,7 @@ type passer struct {
 	newest  uint64    // the stream's last sequence at the latest look
 	mark    uint64    // the same at markAt
 	markAt  time.Time
-	last    uint64 // the same, strangeAfter before markAt at the latest
+	last    uint64    // the same, strangeAfter before markAt at the latest
 	quiet   time.Time // since when newest is the same
 	owed    time.Time // since when something waits for its acknowledgement; zero: nothing does
 }
@@ -101,7 +101,7 @@ func (p *passer) step(ctx context.Context) (way, error) {
 		return 0, fmt.Errorf("consumer was made again: %w", jetstream.ErrConsumerNotFound)
 	case err != nil:
 		p.known = false
-		return wayRead, nil
+		return wayRead, nil //nolint:nilerr // reading tells what it is
 	}
 	now := time.Now()
 	p.at, p.known = info.Delivered.Stream, info.NumAckPending == 0

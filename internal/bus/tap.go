@@ -106,6 +106,7 @@ func (t *tap) in(o *order.Order) *tapping {
 	}
 	c := readBack(o)
 	c.Body = append(make([]byte, 0, size), o.Body...)
+	c.Reading = o.Reading.Over(o.Body, c.Body)
 	entry := t.hand.take(o.Accept, o.Priority)
 	if entry == nil {
 		return nil
@@ -149,6 +150,7 @@ func (t *tap) settled(g *tapping, p order.Priority, r order.Receipt, at time.Tim
 // readBack is a copy of o as it would be read back from the store, its body shared.
 func readBack(o *order.Order) *order.Order {
 	c := *o
+	c.Reading = nil
 	c.ReceivedAt = o.Accept.Received()
 	c.Deadline = time.UnixMicro(o.Deadline.UnixMicro())
 	return &c

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -400,4 +401,24 @@ func TestTapDoesNotOvertakeWhatWaitsForRoom(t *testing.T) {
 	require.Equal(t, order.PriorityLow, low.delivery.Order.Priority, "the withdrawn one is gone")
 	jobs, bytes := q.load(order.PriorityHigh)
 	require.Equal(t, []int{2, 2}, []int{jobs, bytes}, "begun")
+}
+
+// A worker of the same process need not read again what the door has read, over a body of its own.
+func TestTapHandsOnWhatTheDoorHasRead(t *testing.T) {
+	t.Parallel()
+	b := testBus(t, natstest.Start(t))
+	begun := newTally()
+	consumeTapped(t, b, begun, newTally().finish)
+	o := testOrder(order.PriorityHigh)
+	o.Body = []byte(`{"jsonrpc":"2.0","id":1,"method":"eth_sendBundle","params":[{"txs":["0x01"]}]}`)
+	params := o.Body[bytes.IndexByte(o.Body, '['):]
+	var err error
+	o.Reading, err = order.Decode(o.Method, params[:len(params)-1], order.Limits{})
+	require.NoError(t, err)
+	want := string(o.Reading.Params)
+	_, err = b.Publish(t.Context(), o)
+	require.NoError(t, err)
+	clear(o.Body) // the door uses it again
+	require.Eventually(t, func() bool { return begun.distinct() == 1 }, soon, tick)
+	require.Equal(t, want, string(begun.list[0].Order.Reading.Params))
 }

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -147,4 +148,25 @@ func TestSpliceKeepsEveryUnknownFieldByteForByte(t *testing.T) {
 			require.Equal(t, g.nonce, *again.Nonce)
 		}
 	})
+}
+
+func TestAReadingOverACopyIsTheSameReading(t *testing.T) {
+	body := []byte(`{"id":1,"params":[{"x":[1, 2],"txs":["0x01"],"uuid":"` + testUUID + `"}],"method":"eth_sendBundle"}`)
+	at := bytes.IndexByte(body, '[')
+	params := body[at : bytes.LastIndexByte(body, ']')+1]
+	s, err := Decode(MethodSendBundle, params, Limits{})
+	require.NoError(t, err)
+	o := orderOf(t, s, 7)
+	want := builderBody(t, s, o)
+	copied := bytes.Clone(body)
+	over := s.Over(body, copied)
+	require.NotNil(t, over)
+	clear(body) // its owner uses it again
+	require.Equal(t, want, builderBody(t, over, o))
+	require.Nil(t, (*Submission)(nil).Over(body, copied))
+	require.Nil(t, s.Over(copied, body), "it was read elsewhere")
+	require.Nil(t, s.Over(body, copied[1:]))
+
+	share := mustDecode(t, MethodSendShareBundle, `[{"version":"v0.1","inclusion":{"block":"0x1"},"body":[{"tx":"0x01","canRevert":false}]}]`)
+	require.Nil(t, share.Over(share.Params, share.Params), "it has other views")
 }

@@ -54,6 +54,10 @@ type Order struct {
 	// the index looks at it.
 	Trail *Trail
 
+	// Reading is what a door has read in Body, for a worker of the same process; nil in what is read back.
+	// Nobody changes it.
+	Reading *Submission
+
 	// Body is the JSON-RPC request: on IN the sender's own bytes, on OK the builder-ready form.
 	Body []byte
 }

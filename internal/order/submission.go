@@ -55,6 +55,22 @@ type Submission struct {
 	unknown []span
 }
 
+// Over returns s as the reading of a copy of the request that it was read in. body is that request, of which
+// Params is a part. It is nil when s is, or has other views of body than Params.
+func (s *Submission) Over(body, copied []byte) *Submission {
+	if s == nil || s.share != nil || len(s.Params) == 0 || len(copied) != len(body) {
+		return nil
+	}
+	at := cap(body) - cap(s.Params)
+	end := at + len(s.Params)
+	if at < 0 || end > len(body) || &body[at] != &s.Params[0] {
+		return nil
+	}
+	c := *s
+	c.Params = copied[at:end:end]
+	return &c
+}
+
 // decoder is one Decode under way.
 type decoder struct {
 	*reader
