@@ -78,6 +78,7 @@ func (in *intake) start(ctx context.Context) error {
 
 func (in *intake) fetch() error {
 	in.taken, in.atOnce = 0, false
+	in.passer.reading()
 	// The pull stands for as long as its deadline less the second that the library keeps for itself.
 	ctx, cancel := context.WithTimeout(in.ctx, expiry+time.Second)
 	context.AfterFunc(ctx, cancel) // the batch outlives this call
@@ -100,6 +101,7 @@ func (in *intake) fetch() error {
 
 // gather takes what is there, without waiting for more.
 func (in *intake) gather() error {
+	in.passer.reading()
 	b, err := in.consumer.FetchNoWait(in.most())
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)

@@ -90,6 +90,13 @@ func (p *passer) opened(info *jetstream.ConsumerInfo) {
 	p.created = info.Created
 }
 
+// reading says that the consumer is about to hand out messages, so where it stands has to be learned again.
+func (p *passer) reading() {
+	if p != nil {
+		p.known = false
+	}
+}
+
 // step moves the consumer as far as it goes. It takes one request to the server. The error is that there is
 // no such consumer any more.
 func (p *passer) step(ctx context.Context) (way, error) {
