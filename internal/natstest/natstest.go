@@ -35,10 +35,11 @@ type Server struct {
 }
 
 // VerifyTestMain is goleak.VerifyTestMain for packages that start servers: a server that is stopped
-// while a stream looks for its source leaves a goroutine that ends by its own timeout (v2.15.2).
+// while a stream looks for its source, or lets go of it, leaves a goroutine that ends by its own timeout (v2.15.2).
 func VerifyTestMain(m goleak.TestingM) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(
-		"github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"))
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"),
+		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).tryDeleteSourcingConsumer.func1"))
 }
 
 // Option changes how the server is started.

@@ -58,6 +58,7 @@ type purgeStream struct {
 	input    bool // IN, not OK
 	history  history
 	gap      gap
+	copied   copied
 }
 
 // NewPurge returns a Purge of all IN and OK streams; reg gets the millrace_bus_purged_… and

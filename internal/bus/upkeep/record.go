@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -17,6 +18,9 @@ import (
 // more that is of no interest here.
 const headerSource = "Nats-Stream-Source"
 
+// upToDate is the cursor of a source that has nothing to copy, which holds at this moment only.
+const upToDate = unboundedSequence - 1
+
 // recording is RECORD as one round of Purge finds it.
 type recording struct {
 	stream jetstream.Stream
@@ -25,6 +29,12 @@ type recording struct {
 
 // gap is the range of an IN stream that was purged while RECORD was paused.
 type gap struct{ first, last uint64 }
+
+// copied is what was known last of how far RECORD has copied an IN stream.
+type copied struct {
+	record time.Time // when the RECORD was made that has it
+	to     uint64
+}
 
 // record returns RECORD, or nil when there is none.
 func (p *Purge) record(ctx context.Context) (*recording, error) {
@@ -47,11 +57,11 @@ func (p *Purge) recorded(ctx context.Context, s *purgeStream, r *recording, to u
 	if r == nil {
 		return to, nil
 	}
-	cursor, err := r.cursor(ctx, s)
+	cursor, err := r.copiedTo(ctx, s, to)
 	if err != nil {
 		return 0, err
 	}
-	p.metrics.lag.WithLabelValues(s.priority.String()).Set(float64(in.State.LastSeq - min(in.State.LastSeq, cursor)))
+	p.metrics.lag.WithLabelValues(s.priority.String()).Set(float64(r.lag(s, in.State.LastSeq-min(in.State.LastSeq, cursor))))
 	if !r.paused {
 		p.endGap(ctx, s)
 		return min(to, cursor), nil
@@ -80,6 +90,30 @@ func (p *Purge) endGap(ctx context.Context, s *purgeStream) {
 	s.gap = gap{}
 }
 
+// copiedTo returns the last sequence of IN that RECORD is known to have. It asks only when what it knows is less
+// than what is wanted: a block of RECORD that was read is not written over in memory, but replaced (docs/adr/0017).
+func (r *recording) copiedTo(ctx context.Context, s *purgeStream, wanted uint64) (uint64, error) {
+	made := r.stream.CachedInfo().Created
+	if !r.paused && s.copied.record.Equal(made) && s.copied.to >= wanted {
+		return s.copied.to, nil
+	}
+	to, err := r.cursor(ctx, s)
+	if err == nil && to < upToDate {
+		s.copied = copied{record: made, to: to}
+	}
+	return to, err
+}
+
+// lag is how many messages of IN RECORD has not copied, as its source says; known without one.
+func (r *recording) lag(s *purgeStream, known uint64) uint64 {
+	for _, src := range r.stream.CachedInfo().Sources {
+		if src.Name == s.name {
+			return src.Lag
+		}
+	}
+	return known
+}
+
 // cursor returns the last sequence of IN that RECORD has. The state of a source tells how far it is
 // behind, but not since when that is true; the last copied message tells for certain. Without any,
 // a source that was heard of and has nothing to copy is up to date.
@@ -93,7 +127,7 @@ func (r *recording) cursor(ctx context.Context, s *purgeStream) (uint64, error) 
 	}
 	for _, src := range r.stream.CachedInfo().Sources {
 		if src.Name == s.name && src.Lag == 0 && src.Active >= 0 && src.Active < sourceSilence {
-			return unboundedSequence - 1, nil
+			return upToDate, nil
 		}
 	}
 	return 0, nil
