@@ -346,16 +346,3 @@ func FuzzJudge(f *testing.F) {
 		require.LessOrEqual(t, len(r.Text), 400)
 	})
 }
-
-func BenchmarkSend(b *testing.B) {
-	s := serve(b, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":null}`)
-	})
-	to := newBuilder(b, s.URL)
-	o := anOrder()
-	b.ReportAllocs()
-	for b.Loop() {
-		to.Send(b.Context(), egress.Attempt{Order: o, Number: 1})
-	}
-}
