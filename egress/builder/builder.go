@@ -1,40 +1,26 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httptrace"
-	"net/url"
-	"strconv"
+	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"millrace/egress"
-	"millrace/internal/order"
-)
-
-// Headers of a request to a builder.
-const (
-	HeaderPriority  = "X-BuilderNet-Priority"
-	HeaderSentAt    = "X-BuilderNet-SentAtUs" // µs since 1970
-	HeaderSignature = "X-Flashbots-Signature"
-	HeaderRepeat    = "X-Millrace-Repeat" // "1": this builder may have had the order before
 )
 
 const (
-	connectTimeout = 800 * time.Millisecond
+	connectTimeout = 800 * time.Millisecond // and as much again for the TLS handshake
+	keepAlive      = 15 * time.Second
 	// idleTimeout is below every builder's: a connection is given up here before it is there, so
 	// that a burst after a quiet spell costs no failed request.
 	idleTimeout = 28 * time.Second
-	// maxAnswer bounds what is read of an answer; more is cut off with its connection.
+	// maxAnswer bounds what is read of an answer, its headers and its body; more is cut off with its
+	// connection.
 	maxAnswer = 64 << 10
 	// spareConns is what a target loop may use beyond egress.in_flight: one slot per class.
 	spareConns = 4
@@ -76,13 +62,12 @@ func Fingerprint(rawURL string) string {
 
 // Builder sends orders to one builder. It is an egress.Sender.
 type Builder struct {
-	url       *url.URL
-	auth      string
+	head      *head
 	timeout   time.Duration
 	busyCodes map[int]bool
 	signer    *Signer
 	clock     Clock
-	transport *http.Transport
+	conns     *conns
 }
 
 // New returns the sender for one builder; it dials on the first order.
@@ -94,14 +79,13 @@ func New(t Target, busyCodes []int, s *Signer, clock Clock, inFlight int) (*Buil
 	if err != nil {
 		return nil, fmt.Errorf("builder %s: %w", t.Name, err)
 	}
-	b := &Builder{
-		url: u, timeout: t.Timeout, busyCodes: map[int]bool{}, signer: s, clock: clock,
-		transport: newTransport(inFlight + spareConns),
+	h, err := newHead(u)
+	if err != nil {
+		return nil, fmt.Errorf("builder %s: %w", t.Name, err)
 	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		b.auth = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
-		u.User = nil
+	b := &Builder{
+		head: h, timeout: t.Timeout, busyCodes: map[int]bool{}, signer: s, clock: clock,
+		conns: newConns(u, inFlight+spareConns),
 	}
 	for _, code := range busyCodes {
 		b.busyCodes[code] = true
@@ -109,111 +93,81 @@ func New(t Target, busyCodes []int, s *Signer, clock Clock, inFlight int) (*Buil
 	return b, nil
 }
 
-func newTransport(conns int) *http.Transport {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
-		Protocols:              p,
-		MaxConnsPerHost:        conns,
-		MaxIdleConns:           conns,
-		MaxIdleConnsPerHost:    conns,
-		IdleConnTimeout:        idleTimeout,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxAnswer,
-		WriteBufferSize:        32 << 10,
-	}
-}
-
-// CloseIdle closes connections that nobody uses, once the builder is gone from the configuration.
-func (b *Builder) CloseIdle() { b.transport.CloseIdleConnections() }
+// CloseIdle closes connections that nobody uses, once the builder is gone from the configuration;
+// those in use are closed after their request.
+func (b *Builder) CloseIdle() { b.conns.close() }
 
 // Send makes one request.
 func (b *Builder) Send(ctx context.Context, a egress.Attempt) egress.Result {
-	ctx, cancel := context.WithTimeout(ctx, b.timeout)
-	defer cancel()
-	var w wire
-	req, err := b.request(httptrace.WithClientTrace(ctx, w.trace()), a)
-	if err != nil {
-		return egress.Result{Verdict: egress.Unreachable, Text: err.Error()}
+	deadline := time.Now().Add(b.timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+		deadline = d
 	}
-	res, err := b.transport.RoundTrip(req)
-	if err != nil {
-		return w.failed(err)
+	signature, err := b.signer.Sign(a.Order)
+	if err == nil && !isValue(a.Order.Traceparent) {
+		err = errTraceparent
 	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	r := b.judge(res, answer, err)
-	r.FirstByte = w.firstByte()
-	return r
+	for err == nil {
+		var c *conn
+		if c, err = b.conns.take(ctx, deadline); err != nil {
+			break
+		}
+		if r, stale := b.exchange(ctx, c, a, signature); !stale {
+			return r
+		}
+	}
+	return egress.Result{Verdict: egress.Unreachable, Text: err.Error()}
 }
 
-// request is FlowProxy's request with our signature. The body is the order's, byte for byte.
-func (b *Builder) request(ctx context.Context, a egress.Attempt) (*http.Request, error) {
-	o := a.Order
-	signature, err := b.signer.Sign(o)
-	if err != nil {
-		return nil, err
+// exchange makes the request on c, and gives c back. Stale: the builder had given the connection up
+// and not a byte was written, so that another connection may be tried.
+func (b *Builder) exchange(ctx context.Context, c *conn, a egress.Attempt, signature string) (r egress.Result, stale bool) {
+	stop := context.AfterFunc(ctx, c.interrupt)
+	reuse := false
+	defer func() {
+		// Once the interruption has begun, it may come at any time: also to the next request.
+		if stop() && reuse {
+			b.conns.put(c)
+		} else {
+			b.conns.drop(ctx, c)
+		}
+	}()
+	c.head = b.head.append(c.head[:0], a, signature, b.clock.Now())
+	first := time.Now()
+	n, unwritten := c.write(a.Order.Body)
+	if n == 0 {
+		first = time.Time{}
 	}
-	h := http.Header{
-		"Content-Type":  {"application/json"},
-		HeaderPriority:  {o.Priority.String()},
-		HeaderSentAt:    {strconv.FormatInt(b.clock.Now().UnixMicro(), 10)},
-		HeaderSignature: {signature},
-		"User-Agent":    {"millrace"},
+	r = egress.Result{Verdict: egress.Unreachable, FirstByte: first}
+	if unwritten != nil && (n == 0 || isTimeout(unwritten)) {
+		r.Text = plainly(ctx, unwritten).Error()
+		return r, c.used && !isTimeout(unwritten)
 	}
-	if a.Repeat || a.Number > 1 {
-		h[HeaderRepeat] = []string{"1"}
+	res, answer, err := c.answer() //nolint:bodyclose // Close would read an endless body to its end
+	switch {
+	case res != nil: // also when the builder hung up on the body: it can't have it, but may say why
+		r = b.judge(res, answer, plainly(ctx, err))
+		r.FirstByte = first
+		reuse = unwritten == nil && c.intact
+	case unwritten != nil:
+		r.Text = unwritten.Error()
+	default:
+		r.Verdict, r.Text = egress.Lost, plainly(ctx, err).Error()
 	}
-	if o.Traceparent != "" {
-		h["Traceparent"] = []string{o.Traceparent}
-	}
-	if b.auth != "" {
-		h["Authorization"] = []string{b.auth}
-	}
-	r := &http.Request{
-		Method: http.MethodPost, URL: b.url, Host: b.url.Host, Header: h,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(o.Body)),
-		Body:          bodyOf(o),
-		GetBody:       func() (io.ReadCloser, error) { return bodyOf(o), nil },
-	}
-	return r.WithContext(ctx), nil
+	return r, false
 }
 
-func bodyOf(o *order.Order) io.ReadCloser { return io.NopCloser(bytes.NewReader(o.Body)) }
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// wire follows one request through the transport, whose goroutines may outlive the call.
-type wire struct {
-	gotConn     atomic.Int64 // ns since 1970, zero: no connection was had
-	writeFailed atomic.Bool
-}
-
-func (w *wire) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) {
-			w.gotConn.Store(time.Now().UnixNano())
-			w.writeFailed.Store(false) // another try of the transport's own
-		},
-		WroteRequest: func(i httptrace.WroteRequestInfo) { w.writeFailed.Store(i.Err != nil) },
+// plainly says what a deadline of a connection stands for: the end of ctx, or of the time that one
+// request has.
+func plainly(ctx context.Context, err error) error {
+	switch {
+	case !isTimeout(err):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return context.DeadlineExceeded
 	}
-}
-
-// firstByte is when the request was handed to a connection, right before its first byte.
-func (w *wire) firstByte() time.Time {
-	if ns := w.gotConn.Load(); ns != 0 {
-		return time.Unix(0, ns)
-	}
-	return time.Time{}
-}
-
-// failed says what an error without an answer means: when a connection took the request and did not
-// say that writing failed, the builder may have it.
-func (w *wire) failed(err error) egress.Result {
-	r := egress.Result{Verdict: egress.Unreachable, Text: err.Error(), FirstByte: w.firstByte()}
-	if !r.FirstByte.IsZero() && !w.writeFailed.Load() {
-		r.Verdict = egress.Lost
-	}
-	return r
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -59,6 +60,22 @@ func NewReady(ts []Target, reg prometheus.Registerer) (*Ready, error) {
 		r.checks = append(r.checks, &check{name: t.Name, url: u.String(), gauge: up.WithLabelValues(t.Name)})
 	}
 	return r, nil
+}
+
+func newTransport(conns int) *http.Transport {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive}).DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
+		Protocols:              p,
+		MaxConnsPerHost:        conns,
+		MaxIdleConns:           conns,
+		MaxIdleConnsPerHost:    conns,
+		IdleConnTimeout:        idleTimeout,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxAnswer,
+	}
 }
 
 // Run polls until ctx ends.

@@ -54,17 +54,32 @@ func newMeeting(t *testing.T, idle time.Duration) *meeting {
 
 // counted is a connection whose end is counted.
 type counted struct {
-	net.Conn
+	*net.TCPConn
 	closed *atomic.Int64
 	once   sync.Once
 }
 
 func (c *counted) Close() error {
 	c.once.Do(func() { c.closed.Add(1) })
-	return c.Conn.Close()
+	return c.TCPConn.Close()
 }
 
-// pool is a builder with the given idle timeout; closed counts the connections that have ended.
+// count counts the connections that b makes, and those of them that have ended.
+func count(b *Builder) (dialed, closed *atomic.Int64) {
+	dialed, closed = &atomic.Int64{}, &atomic.Int64{}
+	dial := b.conns.dial
+	b.conns.dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		dialed.Add(1)
+		return &counted{TCPConn: c.(*net.TCPConn), closed: closed}, nil
+	}
+	return dialed, closed
+}
+
+// pool is a builder with the given idle timeout.
 func pool(t *testing.T, url string, idle time.Duration) (b *Builder, dialed, closed *atomic.Int64) {
 	t.Helper()
 	s, err := NewSigner("")
@@ -72,18 +87,21 @@ func pool(t *testing.T, url string, idle time.Duration) (b *Builder, dialed, clo
 	b, err = New(Target{Name: "b", URL: url, Timeout: 20 * time.Second}, nil, s, wallClock{}, warmConns)
 	require.NoError(t, err)
 	t.Cleanup(b.CloseIdle)
-	b.transport.IdleConnTimeout = idle
-	dialed, closed = &atomic.Int64{}, &atomic.Int64{}
-	dial := b.transport.DialContext
-	b.transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		dialed.Add(1)
-		return &counted{Conn: c, closed: closed}, nil
-	}
+	b.conns.idleAfter = idle
+	dialed, closed = count(b)
 	return b, dialed, closed
+}
+
+// idleEnded counts the idle connections of which the builder's end can be seen here.
+func idleEnded(b *Builder) (n int64) {
+	b.conns.mu.Lock()
+	defer b.conns.mu.Unlock()
+	for _, c := range b.conns.idle {
+		if !c.ready(time.Time{}, time.Time{}) {
+			n++
+		}
+	}
+	return n
 }
 
 // burst sends as many orders at once as there are warm connections; none may fail.
@@ -104,9 +122,10 @@ func TestBurstAfterThePeerClosedItsIdleConnectionsCostsNoRequest(t *testing.T) {
 	b, dialed, closed := pool(t, m.URL, idleTimeout)
 	for n := range int64(4) {
 		burst(t, b)
-		require.Eventually(t, func() bool { return closed.Load() == dialed.Load() }, 20*time.Second, time.Millisecond,
-			"all %d are idle beyond the peer's timeout", dialed.Load())
 		require.Equal(t, (n+1)*warmConns, dialed.Load())
+		require.Equal(t, n*warmConns, closed.Load(), "those of the burst before were not used again")
+		require.Eventually(t, func() bool { return idleEnded(b) == warmConns }, 20*time.Second, time.Millisecond,
+			"all %d are idle beyond the peer's timeout", warmConns)
 	}
 	burst(t, b)
 }

@@ -1,0 +1,338 @@
+package builder
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/egress"
+)
+
+const (
+	yes = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+	no  = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
+)
+
+// peer is one accepted connection of a builder that is written by hand.
+type peer struct {
+	*net.TCPConn
+	br *bufio.Reader
+	// number counts the connections from 1.
+	number int
+}
+
+// request reads one whole request, nil at the end of the connection.
+func (p *peer) request() *http.Request {
+	r, err := http.ReadRequest(p.br)
+	if err != nil {
+		return nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return r
+}
+
+func (p *peer) say(s string) { _, _ = io.WriteString(p, s) }
+
+// untilEnd reads until the other side closes.
+func (p *peer) untilEnd() { _, _ = io.Copy(io.Discard, p) }
+
+// scripted is a builder of which each connection runs play, and is closed after it.
+func scripted(tb testing.TB, play func(p *peer)) (url string) {
+	tb.Helper()
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	var mu sync.Mutex
+	var all []net.Conn
+	var playing sync.WaitGroup
+	playing.Go(func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			all = append(all, c)
+			mu.Unlock()
+			playing.Go(func() {
+				defer c.Close()
+				play(&peer{TCPConn: c.(*net.TCPConn), br: bufio.NewReader(c), number: n})
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range all {
+			c.Close()
+		}
+		mu.Unlock()
+		playing.Wait()
+	})
+	return "http://" + l.Addr().String()
+}
+
+func send(b *Builder) egress.Result {
+	return b.Send(context.Background(), egress.Attempt{Order: anOrder(), Number: 1})
+}
+
+func TestAnAnswerSaysWhetherItsConnectionIsUsedAgain(t *testing.T) {
+	const again, never = 1, 2
+	long := strings.Repeat("x", maxAnswer)
+	for name, c := range map[string]struct {
+		answer  string
+		last    int // the connection of the second request
+		verdict egress.Verdict
+		text    string
+	}{
+		"length":                   {yes, again, egress.Accepted, ""},
+		"length nought":            {"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", again, egress.Accepted, ""},
+		"bare line feeds":          {"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}", again, egress.Accepted, ""},
+		"chunks":                   {"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", again, egress.Rejected, "http 400 abc"},
+		"chunks and trailers":      {"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n1\r\na\r\n0\r\nA: b\r\nC: d\r\n\r\n", again, egress.Rejected, "http 400 a"},
+		"no content":               {"HTTP/1.1 204 No Content\r\n\r\n", again, egress.Accepted, ""},
+		"not modified":             {"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", again, egress.Busy, "http 304"},
+		"continue":                 {"HTTP/1.1 100 Continue\r\n\r\n" + yes, again, egress.Accepted, ""},
+		"hints":                    {"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + no, again, egress.Busy, "http 503 {}"},
+		"1.0 that keeps":           {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}", again, egress.Accepted, ""},
+		"1.0":                      {"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", never, egress.Accepted, ""},
+		"close":                    {"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}", never, egress.Accepted, ""},
+		"close among others":       {"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 2\r\n\r\n{}", never, egress.Accepted, ""},
+		"bytes after the answer":   {yes + "HTTP/1.1 200 OK\r\n", never, egress.Accepted, ""},
+		"bytes after no content":   {"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", never, egress.Accepted, ""},
+		"another protocol":         {"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", never, egress.Busy, "http 101"},
+		"more than is read":        {"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n" + long, never, egress.Accepted, ""},
+		"chunks that don't end":    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + long, never, egress.Accepted, ""},
+		"a chunk that is none":     {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", never, egress.Lost, "read answer: invalid byte in chunk length"},
+		"a refusal that is cut":    {"HTTP/1.1 400 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n", never, egress.Rejected, "http 400 a"},
+		"two lengths":              {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}", never, egress.Lost, "http: message cannot contain multiple Content-Length headers; got [\"2\" \"3\"]"},
+		"no HTTP":                  {"SSH-2.0-x\r\n", never, egress.Lost, `malformed HTTP response "SSH-2.0-x"`},
+		"an answer before a close": {"HTTP/1.1 400 No\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", never, egress.Rejected, "http 400 a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			used := make(chan int, 2)
+			b := newBuilder(t, scripted(t, func(p *peer) {
+				for p.request() != nil {
+					used <- p.number
+					p.say(c.answer)
+				}
+			}))
+			r := send(b)
+			require.Equal(t, c.verdict, r.Verdict, r.Text)
+			require.Equal(t, c.text, r.Text)
+			require.Equal(t, c.verdict, send(b).Verdict)
+			require.Equal(t, []int{1, c.last}, []int{<-used, <-used})
+		})
+	}
+}
+
+func TestAnAnswerWithoutALengthEndsWithItsConnection(t *testing.T) {
+	for _, head := range []string{"HTTP/1.1 404 No\r\n\r\n", "HTTP/1.0 404 No\r\n\r\n"} {
+		used := make(chan int, 2)
+		b := newBuilder(t, scripted(t, func(p *peer) {
+			p.request()
+			used <- p.number
+			p.say(head + "no")
+			p.say(" such path")
+		}))
+		require.Equal(t, "http 404 no such path", send(b).Text)
+		require.Equal(t, egress.Rejected, send(b).Verdict)
+		require.Equal(t, []int{1, 2}, []int{<-used, <-used})
+	}
+}
+
+func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
+	for _, endless := range []string{"X-A: " + strings.Repeat("b", 1000) + "\r\n", "\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n"} {
+		b := newBuilder(t, scripted(t, func(p *peer) {
+			p.request()
+			p.say("HTTP/1.1 103 Early Hints\r\n")
+			for {
+				if _, err := io.WriteString(p, endless); err != nil {
+					return
+				}
+			}
+		}))
+		r := send(b)
+		require.Equal(t, egress.Lost, r.Verdict)
+		require.Equal(t, errLongHead.Error(), r.Text)
+		require.Zero(t, b.conns.open)
+	}
+}
+
+// One that was written and not answered is lost, and never written twice: on a new connection as on
+// one that was used before.
+func TestRule15ARequestIsNotRepeatedOnceItIsWritten(t *testing.T) {
+	requests := make(chan int, 4)
+	b := newBuilder(t, scripted(t, func(p *peer) {
+		p.request()
+		requests <- p.number
+		if p.number == 2 {
+			p.say(yes)
+			p.request()
+			requests <- p.number
+		}
+	}))
+	for _, want := range []egress.Verdict{egress.Lost, egress.Accepted, egress.Lost} {
+		r := send(b)
+		require.Equal(t, want, r.Verdict, r.Text)
+		require.False(t, r.FirstByte.IsZero())
+	}
+	require.Equal(t, []int{1, 2, 2}, []int{<-requests, <-requests, <-requests})
+	require.Empty(t, requests)
+}
+
+func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
+	begun := make(chan struct{}, 1)
+	b := newBuilder(t, scripted(t, func(p *peer) {
+		_ = p.SetReadBuffer(4096)
+		_, _ = p.br.ReadByte()
+		begun <- struct{}{}
+		p.request() // too long to come before the end of the test
+	}))
+	dial := b.conns.dial
+	b.conns.dial = func(ctx context.Context) (net.Conn, error) {
+		c, err := dial(ctx)
+		if err == nil {
+			err = c.(*net.TCPConn).SetWriteBuffer(4096)
+		}
+		return c, err
+	}
+	o := anOrder()
+	o.Body = make([]byte, 16<<20)
+	_, err := b.signer.Sign(o) // takes longer than what is to end the request
+	require.NoError(t, err)
+	b.timeout = time.Minute
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-begun
+		cancel()
+	}()
+	for _, text := range []string{"context canceled", "context deadline exceeded"} {
+		r := b.Send(ctx, egress.Attempt{Order: o, Number: 1})
+		require.Equal(t, egress.Unreachable, r.Verdict)
+		require.Equal(t, text, r.Text)
+		require.False(t, r.FirstByte.IsZero())
+		require.Zero(t, b.conns.open)
+		ctx, b.timeout = t.Context(), 300*time.Millisecond
+	}
+}
+
+// A builder may refuse an order by its headers, and hang up on the rest.
+func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing.T) {
+	b := newBuilder(t, scripted(t, func(p *peer) {
+		_, _ = p.br.ReadString('\n')
+		p.say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+		_ = p.SetLinger(0)
+	}))
+	b.timeout = 20 * time.Second
+	o := anOrder()
+	o.Body = make([]byte, 16<<20)
+	r := b.Send(t.Context(), egress.Attempt{Order: o, Number: 1})
+	require.Equal(t, egress.Rejected, r.Verdict, r.Text)
+	require.Equal(t, "http 413 long", r.Text)
+	require.Zero(t, b.conns.open, "it is not used again")
+}
+
+func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
+	asked := make(chan struct{}, 2)
+	b := newBuilder(t, scripted(t, func(p *peer) {
+		p.request()
+		asked <- struct{}{}
+		p.untilEnd()
+	}))
+	b.timeout = time.Minute
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan egress.Result)
+	go func() { results <- b.Send(ctx, egress.Attempt{Order: anOrder(), Number: 1}) }()
+	<-asked
+	cancel()
+	r := <-results
+	require.Equal(t, egress.Lost, r.Verdict)
+	require.Equal(t, "context canceled", r.Text)
+	require.Equal(t, egress.Unreachable, b.Send(ctx, egress.Attempt{Order: anOrder(), Number: 1}).Verdict)
+
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	r = b.Send(short, egress.Attempt{Order: anOrder(), Number: 1})
+	require.Equal(t, egress.Lost, r.Verdict)
+	require.Equal(t, "context deadline exceeded", r.Text)
+}
+
+// An interruption that comes too late for its own request must not hit the next one.
+func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
+	b := newBuilder(t, scripted(t, func(p *peer) {
+		for p.request() != nil {
+			p.say(yes)
+		}
+	}))
+	b.timeout = time.Minute
+	for range 500 {
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		b.Send(ctx, egress.Attempt{Order: anOrder(), Number: 1})
+		r := send(b)
+		require.Equal(t, egress.Accepted, r.Verdict, r.Text)
+	}
+}
+
+// deaf is a connection from which an answer is read that was made up.
+type deaf struct {
+	net.Conn
+	r io.Reader
+}
+
+func (d deaf) Read(p []byte) (int, error) { return d.r.Read(p) }
+
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		yes, no, yes + yes, "HTTP/1.1 100 Continue\r\n\r\n" + yes, "HTTP/1.0 200\r\n\r\nx", "HTTP/1.1 204 No\r\n\r\nx", "HTTP/1.1 101 x\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nX: y\r\n\r\nz", "HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\nz",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, came []byte) {
+		rest := bytes.NewReader(came)
+		c := &conn{nc: deaf{r: rest}}
+		c.br = bufio.NewReader(c)
+		res, body, err := c.answer()
+		if res == nil {
+			require.Error(t, err)
+			require.False(t, c.intact)
+			return
+		}
+		require.LessOrEqual(t, len(body), maxAnswer)
+		require.False(t, res.StatusCode >= 100 && res.StatusCode <= 199 && res.StatusCode != http.StatusSwitchingProtocols)
+		if !c.intact {
+			return
+		}
+		// What is left came after the answer, and is found before the connection is used again.
+		br := bufio.NewReader(bytes.NewReader(came[:len(came)-rest.Len()]))
+		for {
+			same, err := http.ReadResponse(br, &http.Request{Method: http.MethodPost})
+			require.NoError(t, err)
+			all, err := io.ReadAll(same.Body)
+			require.NoError(t, err)
+			if same.StatusCode != res.StatusCode {
+				continue // before the answer
+			}
+			require.Equal(t, string(all), string(body))
+			require.False(t, same.Close)
+			_, err = br.ReadByte()
+			require.ErrorIs(t, err, io.EOF)
+			return
+		}
+	})
+}
