@@ -12,17 +12,13 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
-	"millrace/internal/bus"
-	"millrace/internal/bus/enginelog"
 	"millrace/internal/engineapi"
 	calls "millrace/internal/engineapi/record"
-	"millrace/internal/telemetry"
 )
 
 // entriesOf are the two records of a call and its answer in a capture. Its tokens are gone, and whoever
 // captured it saw the answers: what was answered with 200 may be replayed.
-func entriesOf(p *calls.Pair, epoch uint64) (*calls.Request, *calls.Outcome) {
-	id := calls.ID{Epoch: epoch, Sequence: p.Seq}
+func entriesOf(p *calls.Pair, id calls.ID) (*calls.Request, *calls.Outcome) {
 	var c engineapi.Call
 	if found, batch, err := engineapi.ParseCalls(p.Request); err == nil && !batch {
 		c = found[0]
@@ -41,25 +37,42 @@ func entriesOf(p *calls.Pair, epoch uint64) (*calls.Request, *calls.Outcome) {
 	return q, o
 }
 
-// captureRecord is a capture as a record, in memory but for its bytes, which are the file's.
+// readCapture calls f with the records of each call in a file, and is how many calls there were. They are
+// numbered here, under the epoch: of the numbers in the file nothing is known, and captures that were put
+// one behind the other have the same ones twice.
+func readCapture(path string, epoch uint64, f func(q *calls.Request, o *calls.Outcome) error) (n uint64, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, usage(err)
+	}
+	defer file.Close() //nolint:errcheck // read only
+	for p, err := range calls.ReadPairs(file) {
+		if err != nil {
+			return n, fmt.Errorf("%s: %w", path, err)
+		}
+		n++
+		q, o := entriesOf(&p, calls.ID{Epoch: epoch, Sequence: n})
+		if err := f(q, o); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// captureRecord is a capture as a record, in memory.
 type captureRecord struct{ entries []calls.Entry }
 
 func openCapture(path string) (*captureRecord, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, usage(err)
-	}
-	defer f.Close() //nolint:errcheck // read only
 	r := &captureRecord{}
-	for p, err := range calls.ReadPairs(f) {
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		q, o := entriesOf(&p, 1)
+	_, err := readCapture(path, 1, func(q *calls.Request, o *calls.Outcome) error {
 		for _, e := range []calls.Entry{{Request: q}, {Outcome: o}} {
-			e.Stream, e.Stored = uint64(len(r.entries)+1), p.Time
+			e.Stream, e.Stored = uint64(len(r.entries)+1), q.Received
 			r.entries = append(r.entries, e)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -269,77 +282,4 @@ func answerOf(q *calls.Request, o *calls.Outcome) json.RawMessage {
 		return nil
 	}
 	return b
-}
-
-// engineImportCmd puts a capture into a record.
-type engineImportCmd struct {
-	settings `embed:""`
-	Input    string `arg:"" name:"input" help:"File of JSON lines, as engine export writes them."`
-}
-
-// Help is the long help text.
-func (engineImportCmd) Help() string {
-	return `Stores calls and answers under an epoch of their own, with now as their place in the record and the capture's times as those of the calls. Needs nats.url, or nats.store_dir of a process that does not run: it embeds the server meanwhile. engine.primary of the configuration is not called.
-
-Import into a record of its own: the replayers of a process that uses the record would take the last forkchoice in it for the consensus client's.`
-}
-
-// Run stores the capture.
-func (c *engineImportCmd) Run(ctx context.Context, a *app) error {
-	r, err := openCapture(c.Input)
-	if err != nil {
-		return err
-	}
-	cfg := &c.Keys
-	cfg.complete()
-	if !cfg.Engine.enabled() {
-		cfg.Engine.Door.Primary = "http://127.0.0.1:8551" // declares the streams; nothing is sent there
-	}
-	if err := cfg.validate(0); err != nil {
-		return usage(err)
-	}
-	log, err := telemetry.NewLog(a.stderr, cfg.Log)
-	if err != nil {
-		return usage(err)
-	}
-	reg := telemetry.NewRegistry(build())
-	cfg.NATS.Role = "engine"
-	b, err := bus.Dial(ctx, cfg.NATS, cfg.topology(), log.Logger, reg)
-	if err != nil {
-		return fmt.Errorf("bus: %w", err)
-	}
-	defer b.Close() //nolint:contextcheck // closing has bounds of its own
-	epoch, err := enginelog.NewState(b, log.Logger).ClaimEpoch(ctx)
-	if err != nil {
-		return err
-	}
-	rec, err := enginelog.New(cfg.Engine.Spool, b, log.Logger, reg)
-	if err != nil {
-		return usage(err)
-	}
-	if err := store(ctx, rec, r, epoch); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(a.stdout, "%d calls imported as epoch %d\n", len(r.entries)/2, epoch)
-	return err
-}
-
-// store hands a capture to a recorder that runs only for it.
-func store(ctx context.Context, rec *enginelog.Recorder, r *captureRecord, epoch uint64) error {
-	recording, stop := context.WithCancel(ctx)
-	defer stop()
-	done := make(chan error, 1)
-	go func() { done <- rec.Run(recording) }()
-	for _, e := range r.entries {
-		switch {
-		case e.Request != nil:
-			e.Request.ID.Epoch = epoch
-			rec.Request(e.Request)
-		case e.Outcome != nil:
-			e.Outcome.ID.Epoch = epoch
-			rec.Outcome(e.Outcome)
-		}
-	}
-	stop() // it stores what it was given before it ends
-	return <-done
 }

@@ -43,7 +43,8 @@
 //
 // # Backpressure
 //
-// None reaches a caller of the Recorder. Readers are as fast as the function that they call.
+// None reaches a caller of the Recorder, unless it asks: an import waits for [Recorder.Room], as a file can wait
+// and losing part of it helps nobody. Readers are as fast as the function that they call.
 //
 // # Shutdown
 //

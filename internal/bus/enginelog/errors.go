@@ -11,6 +11,8 @@ var (
 	// ErrNoLog: the bus keeps no record of the Engine API (record.engine.max_bytes is 0, or nothing was
 	// applied yet).
 	ErrNoLog = errors.New("no record of the Engine API is kept")
+	// ErrStalled: the store took nothing while its taking something was waited for.
+	ErrStalled = errors.New("the store of the Engine API record takes nothing")
 	// ErrOtherLife: what is followed was read further than it reaches: the stream was made anew.
 	ErrOtherLife = errors.New("the record of the Engine API begins anew")
 )

@@ -44,7 +44,7 @@ func (j *journal) add(ctx context.Context, it *item) {
 		j.note(ctx, err)
 		switch {
 		case errors.Is(err, errTooLarge):
-			j.m.lost[lostTooLarge].Inc()
+			j.m.lose(lostTooLarge, 1)
 			return
 		case err == nil:
 			j.signal()
@@ -57,12 +57,12 @@ func (j *journal) add(ctx context.Context, it *item) {
 		j.signal()
 		return
 	}
-	j.m.lost[lostSpoolError].Inc()
+	j.m.lose(lostSpoolError, 1)
 }
 
 func (j *journal) append(it *item) error {
 	lost, err := j.spool.append(it)
-	j.m.lose(lost)
+	j.m.loseAll(lost)
 	return err
 }
 
@@ -110,7 +110,7 @@ func (j *journal) next() (*item, mark, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	it, end, lost := j.spool.next()
-	j.m.lose(lost)
+	j.m.loseAll(lost)
 	if it != nil {
 		return it, mark{end: end}, true
 	}
@@ -165,6 +165,16 @@ func (j *journal) left() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.spool.records() + len(j.memory)
+}
+
+// waiting is the bytes of records that are not settled; zero only if there are none.
+func (j *journal) waiting() int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.spool.records()+len(j.memory) == 0 {
+		return 0 // whatever bytes of damaged frames are left
+	}
+	return max(j.bytes+j.spool.unsettled(), 1)
 }
 
 func (j *journal) measure() {

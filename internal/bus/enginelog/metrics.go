@@ -1,6 +1,8 @@
 package enginelog
 
 import (
+	"sync/atomic"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -29,6 +31,9 @@ type metrics struct {
 	unstored   prometheus.Gauge
 	troubles   prometheus.Counter
 	repeats    prometheus.Counter
+
+	// settled and gone are stored and lost over all labels, but for what an earlier process lost.
+	settled, gone atomic.Uint64
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -66,8 +71,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-func (m *metrics) lose(l losses) {
-	m.lost[lostSpoolFull].Add(float64(l.full))
+// lose counts records that are lost.
+func (m *metrics) lose(reason string, n int) {
+	m.lost[reason].Add(float64(n))
+	m.gone.Add(uint64(n)) //nolint:gosec // a count
+}
+
+func (m *metrics) loseAll(l losses) {
+	m.lose(lostSpoolFull, l.full)
+	m.lose(lostTorn, l.torn)
+	m.lose(lostDamaged, l.damaged)
+}
+
+// found counts what an earlier process lost.
+func (m *metrics) found(l losses) {
 	m.lost[lostTorn].Add(float64(l.torn))
 	m.lost[lostDamaged].Add(float64(l.damaged))
 }

@@ -256,6 +256,7 @@ func (p *publisher) acknowledged(ctx context.Context, f *flight, ack *jetstream.
 func (p *publisher) settle(it *item, m mark, sequence uint64) {
 	p.j.settle(m, sequence)
 	p.m.stored[it.kind].Inc()
+	p.m.settled.Add(1)
 	p.m.seconds.Observe(max(time.Since(it.taken), 0).Seconds())
 }
 
@@ -264,7 +265,7 @@ func (p *publisher) refused(ctx context.Context, f *flight, err error) {
 	var api *jetstream.APIError
 	if errors.As(err, &api) && (api.ErrorCode == codeMessageTooLarge || api.ErrorCode == codeHeaderTooLarge) ||
 		errors.Is(err, nats.ErrMaxPayload) {
-		p.m.lost[lostRefused].Inc()
+		p.m.lose(lostRefused, 1)
 		p.log.LogAttrs(ctx, slog.LevelError, "the bus will never take this record, it is lost",
 			slog.String("id", f.it.id.String()), slog.Int("bytes", len(f.it.body)), slog.Any("error", err))
 		p.j.settle(f.mark, 0)

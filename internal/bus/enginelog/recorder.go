@@ -26,8 +26,11 @@ type Recorder struct {
 	mu     sync.Mutex
 	queue  []pending
 	bytes  int64 // of queue; at most cfg.QueueMax, above which the new record is lost
+	moving int64 // of what is on its way from queue to journal
 	closed bool
 	wake   chan struct{} // one token: queue is not empty, or closed
+	// journal is Run's, nil before it.
+	journal *journal
 }
 
 // pending is a record that is not encoded yet. Exactly one of the two is set.
@@ -71,9 +74,9 @@ func (r *Recorder) take(p pending) {
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		r.m.lost[lostClosed].Inc()
+		r.m.lose(lostClosed, 1)
 	case r.bytes+p.size > r.cfg.QueueMax && len(r.queue) > 0:
-		r.m.lost[lostQueue].Inc()
+		r.m.lose(lostQueue, 1)
 	default:
 		r.queue = append(r.queue, p)
 		r.bytes += p.size
@@ -95,7 +98,7 @@ func (r *Recorder) drain(spare []pending) (all []pending, closed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all, r.queue = r.queue, spare[:0]
-	r.bytes = 0
+	r.bytes, r.moving = 0, r.bytes
 	r.m.queueBytes.Set(0)
 	return all, r.closed
 }
@@ -108,9 +111,12 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("record engine: %w", err)
 	}
-	r.m.lose(lost)
+	r.m.found(lost)
 	j := newJournal(s, r.cfg.QueueMax, r.log, r.m)
 	defer j.close()
+	r.mu.Lock()
+	r.journal = j
+	r.mu.Unlock()
 	if n := j.left(); n > 0 || lost != (losses{}) {
 		r.log.LogAttrs(ctx, slog.LevelInfo, "engine spool holds records of an earlier process",
 			slog.Int("records", n), slog.Int("torn", lost.torn), slog.Int("damaged", lost.damaged))
@@ -160,6 +166,7 @@ func (r *Recorder) spool(ctx context.Context, j *journal) {
 		all, closed := r.drain(spare)
 		for i := range all {
 			j.add(ctx, all[i].item())
+			r.moved(all[i].size)
 			all[i] = pending{} // its bytes are the spool's now
 		}
 		spare = all
@@ -167,6 +174,13 @@ func (r *Recorder) spool(ctx context.Context, j *journal) {
 			return
 		}
 	}
+}
+
+// moved notes that the journal has a record of that size.
+func (r *Recorder) moved(size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moving -= size
 }
 
 // item encodes a record.

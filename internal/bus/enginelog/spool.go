@@ -297,6 +297,20 @@ func (s *spool) records() (n int) {
 	return n
 }
 
+// unsettled is the bytes of the frames that are not settled.
+func (s *spool) unsettled() int64 {
+	n := s.bytes
+	for _, seg := range s.segments {
+		switch {
+		case seg.number < s.done.segment:
+			n -= seg.size
+		case seg.number == s.done.segment:
+			n -= s.done.offset
+		}
+	}
+	return n
+}
+
 func (s *spool) close() {
 	for _, seg := range s.segments {
 		_ = seg.file.Close()
