@@ -19,7 +19,8 @@
 //
 // Each message expects the id of the one before it as the last of the stream, so a message that was lost on
 // the way is never overtaken by those behind it. After any trouble the stream is read from the last
-// acknowledged sequence on: what of the spool is there already is not sent again, however long ago it was.
+// acknowledged sequence on: what of the spool is there already is not sent again, however long ago and however
+// much it was.
 // Message ids are <epoch>.<sequence>.<q|o>, so within two minutes the server itself drops a repeat. A
 // record that exceeds a message is sent in parts under one try; an interrupted one is sent once more as a whole.
 //

@@ -51,7 +51,8 @@ type publisher struct {
 	previous string
 	held     *item // handed out and not sent
 	heldMark mark
-	found    map[string]*finding // what the stream has of what is to be sent, by the record's message id
+	found    map[string]*finding // what the stream has of what is to be sent next, by the record's message id
+	stored   *idSet              // the records that it has, of all; nil: none of what is to be sent
 	broken   bool                // begin anew at what is not settled
 	tries    int                 // of beginning anew, in a row
 	spooling bool                // the log was told that records wait

@@ -26,20 +26,22 @@ type finding struct {
 // take is what the stream has of it, and forgets it: what is sent from now on is known by its
 // acknowledgement.
 func (p *publisher) take(it *item) *finding {
-	id := it.message(0, 0).String()
-	f, ok := p.found[id]
+	id := it.message(0, 0)
+	f, ok := p.found[id.String()]
 	if !ok {
-		return &finding{}
+		return &finding{whole: p.stored != nil && p.stored.has(id)}
 	}
-	delete(p.found, id)
+	delete(p.found, id.String())
 	return f
 }
 
-// reconcile reads from the stream which of the records that are to be sent next are there already. What
-// was under way when the bus or the process went is among the next windowMessages of the journal. ctx has
-// no deadline: each request has the library's own, as a request without a responder is not answered at all.
+// reconcile reads from the stream which of the records that are to be sent are there already. What was under
+// way when the bus or the process went is among the next windowMessages of the journal, and of those it is
+// known how many parts are there. But where the spool's place was lost, or could not be written, any number
+// of them may be stored: so of all others it is noted whether they are. ctx has no deadline: each request has
+// the library's own, as a request without a responder is not answered at all.
 func (p *publisher) reconcile(ctx context.Context) error {
-	p.found = nil
+	p.found, p.stored = nil, nil
 	if p.nc.Status() != nats.CONNECTED {
 		return nats.ErrDisconnected
 	}
@@ -62,23 +64,20 @@ func (p *publisher) reconcile(ctx context.Context) error {
 	if after >= state.LastSeq {
 		return nil
 	}
+	stored := newIDSet()
 	err = scan(ctx, p.js, s, scanRange{from: after + 1, until: state.LastSeq, bodies: headersOnly}, func(m jetstream.Msg, seq uint64) error {
 		note(candidates, m.Headers(), seq)
+		stored.note(m.Headers())
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", subjects.StreamEngine, err)
 	}
-	p.found = make(map[string]*finding)
-	for id, f := range candidates {
-		if f.whole || f.try > 0 {
-			p.found[id] = f
-		}
-	}
+	p.stored, p.found = stored, candidates
 	return nil
 }
 
-// candidates are the records that may have been sent.
+// candidates are the records that were sent last.
 func (p *publisher) candidates() map[string]*finding {
 	all := make(map[string]*finding, windowMessages)
 	for range windowMessages {
