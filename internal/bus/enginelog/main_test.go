@@ -96,8 +96,15 @@ func run(tb testing.TB, b Bus, dir string, change ...func(*Config)) *testRecorde
 	for _, f := range change {
 		f(&cfg)
 	}
+	return runWith(tb, b, cfg, func(*Recorder) {})
+}
+
+// runWith is run with any change.
+func runWith(tb testing.TB, b Bus, cfg Config, change func(*Recorder)) *testRecorder {
+	tb.Helper()
 	r, err := New(cfg, b, quiet(), prometheus.NewRegistry())
 	require.NoError(tb, err)
+	change(r)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()

@@ -19,6 +19,7 @@ const (
 	lostDamaged    = "damaged"     // the spool can't be read back
 	lostTooLarge   = "too_large"   // it exceeds what the spool may hold
 	lostRefused    = "refused"     // the store will never take it
+	lostTooSlow    = "too_slow"    // the store did not take its parts in time, again and again
 )
 
 // metrics are the recorder's series; every label value exists from the start.
@@ -64,7 +65,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		repeats:    f.NewCounter(prometheus.CounterOpts{Name: "millrace_engine_record_found_total", Help: "Records found in the store although their acknowledgement was lost."}),
 	}
 	for _, reason := range []string{
-		lostQueue, lostClosed, lostSpoolFull, lostSpoolError, lostTorn, lostDamaged, lostTooLarge, lostRefused,
+		lostQueue, lostClosed, lostSpoolFull, lostSpoolError, lostTorn, lostDamaged, lostTooLarge, lostRefused, lostTooSlow,
 	} {
 		m.lost[reason] = lost.WithLabelValues(reason)
 	}

@@ -19,6 +19,9 @@ const (
 	// windowMessages and windowBytes bound what is under way; one record always is allowed.
 	windowMessages = 64
 	windowBytes    = 32 << 20
+	// partsUnderWay is how many parts of one record are under way at a time: a store that is slow acknowledges
+	// the last of many only after ackTimeout, however often they are sent. Each try has half of the one before.
+	partsUnderWay = 4
 	// chunkMost is the most of a record that one message carries: all of it within what a server takes that
 	// nobody configured.
 	chunkMost = 1<<20 - subjects.HeaderRoom
@@ -54,8 +57,9 @@ type publisher struct {
 	found    map[string]*finding // what the stream has of what is to be sent next, by the record's message id
 	stored   *idSet              // the records that it has, of all; nil: none of what is to be sent
 	broken   bool                // begin anew at what is not settled
-	tries    int                 // of beginning anew, in a row
-	spooling bool                // the log was told that records wait
+	slow     slowness
+	tries    int  // of beginning anew, in a row
+	spooling bool // the log was told that records wait
 }
 
 // flight is one record under way.
@@ -65,10 +69,15 @@ type flight struct {
 	acks []jetstream.PubAckFuture // of its messages that were not acknowledged
 	ids  []string
 	size int64
+	// Of a record in parts: its try, the bytes of a part, and how many there are and were sent.
+	try, most, parts, sent int
 }
 
-func newPublisher(nc *nats.Conn, j *journal, log *slog.Logger, m *metrics) (*publisher, error) {
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(ackTimeout),
+// whole says that nothing of the record is left to be sent.
+func (f *flight) whole() bool { return f.sent == f.parts }
+
+func newPublisher(nc *nats.Conn, j *journal, timeout time.Duration, log *slog.Logger, m *metrics) (*publisher, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(timeout),
 		jetstream.WithPublishAsyncMaxPending(subjects.MaxChunks+windowMessages), jetstream.WithDefaultTimeout(ackTimeout))
 	if err != nil {
 		return nil, err
@@ -95,7 +104,7 @@ func (p *publisher) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := p.fill(); err != nil {
+		if err := p.fill(ctx); err != nil {
 			p.interrupt(ctx, err)
 			continue
 		}
@@ -153,14 +162,17 @@ func (p *publisher) await(ctx context.Context) {
 
 // room reports whether another record may be sent.
 func (p *publisher) room() bool {
-	if p.previous == "" {
-		return len(p.flying) == 0
+	if len(p.flying) == 0 {
+		return true
 	}
-	return len(p.flying) == 0 || p.count < windowMessages && p.bytes < windowBytes
+	if p.previous == "" || !p.flying[len(p.flying)-1].whole() {
+		return false
+	}
+	return p.count < windowMessages && p.bytes < windowBytes
 }
 
 // fill sends while there is room.
-func (p *publisher) fill() error {
+func (p *publisher) fill(ctx context.Context) error {
 	for p.room() {
 		if p.held == nil {
 			it, m, ok := p.j.next()
@@ -182,6 +194,13 @@ func (p *publisher) fill() error {
 			p.held = nil
 			continue
 		}
+		if p.slow.of(it) >= slowTries {
+			if len(p.flying) > 0 {
+				return nil
+			}
+			p.giveUp(ctx, it, p.heldMark)
+			continue
+		}
 		if err := p.send(it, p.heldMark, find.try+1); err != nil {
 			return err
 		}
@@ -198,10 +217,17 @@ func (p *publisher) send(it *item, m mark, try int) error {
 	if len(it.body) <= most {
 		return p.message(f, it.message(0, 0).String(), "", it.body)
 	}
-	count := (len(it.body) + most - 1) / most
-	for i := 1; i <= count; i++ {
-		part := it.body[(i-1)*most : min(i*most, len(it.body))]
-		if err := p.message(f, it.message(try, i).String(), subjects.Chunk(i, count), part); err != nil {
+	f.try, f.most, f.parts = try, most, (len(it.body)+most-1)/most
+	return p.parts(f)
+}
+
+// parts sends the next parts of f's record.
+func (p *publisher) parts(f *flight) error {
+	most := max(partsUnderWay>>p.slow.of(f.it), 1)
+	for !f.whole() && len(f.acks) < most {
+		f.sent++
+		part := f.it.body[(f.sent-1)*f.most : min(f.sent*f.most, len(f.it.body))]
+		if err := p.message(f, f.it.message(f.try, f.sent).String(), subjects.Chunk(f.sent, f.parts), part); err != nil {
 			return err
 		}
 	}
@@ -242,6 +268,12 @@ func (p *publisher) acknowledged(ctx context.Context, f *flight, ack *jetstream.
 	if ack.Duplicate && p.previous == id {
 		p.previous = "" // it is not the stream's last one
 	}
+	if !f.whole() {
+		if err := p.parts(f); err != nil {
+			p.interrupt(ctx, err)
+		}
+		return
+	}
 	if len(f.acks) > 0 {
 		return
 	}
@@ -270,6 +302,9 @@ func (p *publisher) refused(ctx context.Context, f *flight, err error) {
 		p.log.LogAttrs(ctx, slog.LevelError, "the bus will never take this record, it is lost",
 			slog.String("id", f.it.id.String()), slog.Int("bytes", len(f.it.body)), slog.Any("error", err))
 		p.j.settle(f.mark, 0)
+	}
+	if f.parts > 0 && errors.Is(err, jetstream.ErrAsyncPublishTimeout) && p.nc.IsConnected() {
+		p.slow.note(f.it) // if the store answers when it is asked what it has
 	}
 	p.interrupt(ctx, err)
 }

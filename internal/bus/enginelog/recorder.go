@@ -22,6 +22,8 @@ type Recorder struct {
 	bus Bus
 	log *slog.Logger
 	m   *metrics
+	// acks is how long an acknowledgement is waited for: ackTimeout.
+	acks time.Duration
 
 	mu     sync.Mutex
 	queue  []pending
@@ -55,7 +57,7 @@ func New(cfg Config, b Bus, log *slog.Logger, reg prometheus.Registerer) (*Recor
 	if cfg.QueueMax == 0 {
 		cfg.QueueMax = queueMax
 	}
-	return &Recorder{cfg: cfg, bus: b, log: log, m: newMetrics(reg), wake: make(chan struct{}, 1)}, nil
+	return &Recorder{cfg: cfg, bus: b, log: log, m: newMetrics(reg), acks: ackTimeout, wake: make(chan struct{}, 1)}, nil
 }
 
 // Request records a call that is being dispatched. It keeps r: nobody may change it, or its bytes, any
@@ -125,7 +127,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("record engine: %w", err)
 	}
-	p, err := newPublisher(nc, j, r.log, r.m)
+	p, err := newPublisher(nc, j, r.acks, r.log, r.m)
 	if err != nil {
 		return fmt.Errorf("record engine: %w", err)
 	}
