@@ -32,7 +32,8 @@ Import into a record of its own: the replayers of a process that uses the record
 // Run stores the capture.
 func (c *engineImportCmd) Run(ctx context.Context, a *app) error {
 	// It is read twice: of a file with a fault nothing is stored, and none is held in memory.
-	if _, err := readCapture(c.Input, 1, func(*calls.Request, *calls.Outcome) error { return ctx.Err() }); err != nil {
+	var missing losses
+	if _, err := readCapture(c.Input, 1, missing.add, func(*calls.Request, *calls.Outcome) error { return ctx.Err() }); err != nil {
 		return err
 	}
 	cfg := &c.Keys
@@ -66,6 +67,9 @@ func (c *engineImportCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return fmt.Errorf("%w, after %d calls as epoch %d: %w", errNotStored, n, epoch, err)
 	}
+	if !missing.none() {
+		fmt.Fprintf(a.stderr, "the capture says: %s\n", &missing)
+	}
 	_, err = fmt.Fprintf(a.stdout, "%d calls imported as epoch %d\n", n, epoch)
 	return err
 }
@@ -79,7 +83,7 @@ func store(ctx context.Context, rec *enginelog.Recorder, path string, epoch uint
 	g.Go(func() error { return rec.Run(recording) })
 	g.Go(func() error {
 		defer stop() // it ends when what it was given is stored
-		n, err = readCapture(path, epoch, func(q *calls.Request, o *calls.Outcome) error { return storeCall(ctx, rec, q, o) })
+		n, err = readCapture(path, epoch, func(calls.Lost) {}, func(q *calls.Request, o *calls.Outcome) error { return storeCall(ctx, rec, q, o) })
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,8 @@ type engineLine struct {
 	Stream uint64    `json:"stream"`
 	Stored time.Time `json:"stored"`
 	Frame  []byte    `json:"frame"`
+	// Lost is instead of a record what can't be read in its place.
+	Lost *calls.Lost `json:"lost,omitempty"`
 }
 
 // maxEngineLine bounds a line of the page: a request of 128 MiB in base64.
@@ -58,7 +60,16 @@ func (e *engineRole) recordPage(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriter(w)
 	enc := json.NewEncoder(out)
-	err := e.record.Read(r.Context(), from, func(entry calls.Entry) error {
+	var fault error
+	record, err := e.reader.Log("", func(l enginelog.Loss) {
+		lost := lostOf(l)
+		fault = errors.Join(fault, enc.Encode(engineLine{Stream: l.From, Lost: &lost}))
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	err = record.Read(r.Context(), from, func(entry calls.Entry) error {
 		line := engineLine{Stream: entry.Stream, Stored: entry.Stored}
 		if entry.Request != nil {
 			line.Frame = entry.Request.Encode()
@@ -67,7 +78,7 @@ func (e *engineRole) recordPage(w http.ResponseWriter, r *http.Request) {
 		}
 		return enc.Encode(line)
 	})
-	if err == nil {
+	if err = errors.Join(err, fault); err == nil {
 		err = out.Flush()
 	}
 	if err != nil {
@@ -92,6 +103,9 @@ type engineFrom struct {
 	engineAt `embed:""`
 	Store    string `name:"store" placeholder:"DIR" help:"Read the store of a process that is not running: its nats.store_dir."`
 	File     string `name:"file" placeholder:"FILE" help:"Read calls and answers from a file of JSON lines instead of a record."`
+
+	// lost is told what can't be read, in its place; nil: nobody is.
+	lost func(calls.Lost)
 }
 
 // open finds the record: a file, a store, the server of nats.url, else the admin listener.
@@ -101,10 +115,14 @@ func (c *engineFrom) open(ctx context.Context, a *app, cfg *Config) (engineRecor
 		return nil, usage(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
+	lost := c.lost
+	if lost == nil {
+		lost = func(calls.Lost) {}
+	}
 	var b *bus.Bus
 	switch {
 	case c.File != "":
-		return openCapture(c.File)
+		return openCapture(c.File, lost)
 	case c.Store != "":
 		b, err = bus.OpenStore(ctx, c.Store, quiet)
 	case cfg.NATS.URL != "":
@@ -113,12 +131,12 @@ func (c *engineFrom) open(ctx context.Context, a *app, cfg *Config) (engineRecor
 		}
 		b, err = bus.Dial(ctx, cfg.NATS, cfg.topology(), log.Logger, telemetry.NewRegistry(build()))
 	default:
-		return &pageRecord{at: &c.engineAt}, nil
+		return &pageRecord{at: &c.engineAt, lost: lost}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}
-	l, err := enginelog.NewReader(b, quiet, telemetry.NewRegistry(build())).Log("", nil)
+	l, err := enginelog.NewReader(b, quiet, telemetry.NewRegistry(build())).Log("", func(l enginelog.Loss) { lost(lostOf(l)) })
 	if err != nil {
 		b.Close() //nolint:contextcheck // closing has bounds of its own
 		return nil, err
@@ -138,7 +156,10 @@ func (r *busRecord) close() { r.bus.Close() }
 var errNoFollow = errors.New("this record can't be followed")
 
 // pageRecord reads through a running process's admin listener.
-type pageRecord struct{ at *engineAt }
+type pageRecord struct {
+	at   *engineAt
+	lost func(calls.Lost)
+}
 
 // Read calls f with each entry.
 func (r *pageRecord) Read(ctx context.Context, from uint64, f func(calls.Entry) error) error {
@@ -162,6 +183,10 @@ func (r *pageRecord) Read(ctx context.Context, from uint64, f func(calls.Entry) 
 		var l engineLine
 		if err := json.Unmarshal(line, &l); err != nil {
 			return fmt.Errorf("read record: %w", err)
+		}
+		if l.Lost != nil {
+			r.lost(*l.Lost)
+			continue
 		}
 		e, err := calls.Decode(l.Frame)
 		if err != nil {

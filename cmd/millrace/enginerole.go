@@ -40,6 +40,7 @@ type engineRole struct {
 
 	state       *enginelog.State
 	recorder    *enginelog.Recorder
+	reader      *enginelog.Reader
 	record      *enginelog.Log
 	watched     *watchedLog
 	divergences *enginelog.Divergences
@@ -76,7 +77,8 @@ func (p *process) buildEngine(ctx context.Context) error {
 	if e.recorder, err = enginelog.New(e.cfg.Spool, p.bus, p.part("record"), p.reg); err != nil {
 		return err
 	}
-	if e.record, err = enginelog.NewReader(p.bus, p.part("replay"), p.reg).Log(replayLog, nil); err != nil {
+	e.reader = enginelog.NewReader(p.bus, p.part("replay"), p.reg)
+	if e.record, err = e.reader.Log(replayLog, nil); err != nil {
 		return err
 	}
 	e.watched = &watchedLog{Log: e.record}

@@ -95,7 +95,7 @@ func TestAnImportThatExceedsTheSpoolStoresEveryCall(t *testing.T) {
 // sentOf is how many payloads and forkchoices the capture has.
 func sentOf(t *testing.T) (n int) {
 	t.Helper()
-	r, err := openCapture(captureFile)
+	r, err := openCapture(captureFile, func(calls.Lost) {})
 	require.NoError(t, err)
 	for _, e := range r.entries {
 		if q := e.Request; q != nil && (q.Class == engineapi.ClassReplay || q.Class == engineapi.ClassForkchoice) {

@@ -27,9 +27,36 @@ type Pair struct {
 	Micros     int64           `json:"durUs"`
 }
 
-// ReadPairs reads a capture, line by line. A line that is none ends it with ErrRecord and the
-// line's number.
-func ReadPairs(r io.Reader) iter.Seq2[Pair, error] {
+// Lost is the other kind of line: what the record that a capture was made of lacks in that place. With an
+// epoch From and To are numbers of calls in it, without one they are places in the stream.
+type Lost struct {
+	Reason string `json:"reason"`
+	What   string `json:"what,omitempty"` // request or outcome, where it is one of the two
+	Epoch  uint64 `json:"epoch,omitempty"`
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+}
+
+// lostLine is how a Lost is told from a Pair.
+type lostLine struct {
+	Lost *Lost `json:"lost"`
+}
+
+// AppendTo appends the loss as a line of a capture.
+func (l Lost) AppendTo(b []byte) ([]byte, error) {
+	line, err := json.Marshal(lostLine{&l})
+	if err != nil {
+		return b, fmt.Errorf("loss: %w", err)
+	}
+	return append(append(b, line...), '\n'), nil
+}
+
+// ReadPairs is ReadCapture that passes over what is lost.
+func ReadPairs(r io.Reader) iter.Seq2[Pair, error] { return ReadCapture(r, func(Lost) {}) }
+
+// ReadCapture reads a capture, line by line, and tells lost what the capture says is missing, in its place. A
+// line that is none ends it with ErrRecord and the line's number.
+func ReadCapture(r io.Reader, lost func(Lost)) iter.Seq2[Pair, error] {
 	return func(yield func(Pair, error) bool) {
 		lines := bufio.NewReaderSize(r, 1<<16)
 		for n := 1; ; n++ {
@@ -44,12 +71,19 @@ func ReadPairs(r io.Reader) iter.Seq2[Pair, error] {
 			if line = bytes.TrimSpace(line); len(line) == 0 {
 				continue
 			}
-			var p Pair
-			if err := json.Unmarshal(line, &p); err != nil {
+			var l struct {
+				Pair
+				lostLine
+			}
+			if err := json.Unmarshal(line, &l); err != nil {
 				yield(Pair{}, fmt.Errorf("line %d: %w: %w", n, ErrRecord, err))
 				return
 			}
-			if !yield(p, nil) {
+			if l.Lost != nil {
+				lost(*l.Lost)
+				continue
+			}
+			if !yield(l.Pair, nil) {
 				return
 			}
 		}

@@ -42,6 +42,28 @@ func TestALineThatIsNoneEndsACapture(t *testing.T) {
 	}
 }
 
+func TestALossIsALineOfItsOwnThatIsNoCall(t *testing.T) {
+	want := []Lost{{Reason: "retention", From: 3, To: 9}, {Reason: "parts", What: "request", Epoch: 2, From: 5, To: 5}}
+	text := []byte("{\"seq\":1,\"req\":{}}\n")
+	for _, l := range want {
+		var err error
+		text, err = l.AppendTo(text)
+		require.NoError(t, err)
+	}
+	text = append(text, "{\"seq\":2}\n"...)
+	var pairs []uint64
+	for p, err := range ReadPairs(bytes.NewReader(text)) {
+		require.NoError(t, err)
+		pairs = append(pairs, p.Seq)
+	}
+	require.Equal(t, []uint64{1, 2}, pairs)
+	var lost []Lost
+	for _, err := range ReadCapture(bytes.NewReader(text), func(l Lost) { lost = append(lost, l) }) {
+		require.NoError(t, err)
+	}
+	require.Equal(t, want, lost)
+}
+
 func TestWhatIsNoJSONIsWrittenAsText(t *testing.T) {
 	line, err := Pair{Seq: 1, Time: time.Unix(0, 0).UTC(), Answer: json.RawMessage("stale token\n")}.AppendTo(nil)
 	require.NoError(t, err)
@@ -53,6 +75,7 @@ func TestWhatIsNoJSONIsWrittenAsText(t *testing.T) {
 func FuzzReadPairs(f *testing.F) {
 	f.Add([]byte("{\"seq\":1,\"ts\":\"2026-11-20T13:11:50.064414939Z\",\"req\":{\"id\":1},\"resp\":null}\n"))
 	f.Add([]byte("\n\nx"))
+	f.Add([]byte("{\"lost\":{\"reason\":\"parts\",\"epoch\":2,\"from\":5,\"to\":5}}\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for p, err := range ReadPairs(bytes.NewReader(b)) {
 			if err == nil {
