@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -68,11 +67,11 @@ func (d *Door) replyOf(x *exchange, a *answer) reply {
 }
 
 // send makes the exchange, and once more if all that happened is that a kept-alive connection was
-// found closed.
+// found closed. Not a byte of an answer came then, but the request may have been carried out.
 func (d *Door) send(ctx context.Context, x *exchange) (*answer, error) {
 	a, err := x.target.send(ctx, &x.message, x.release)
 	var failed *sendError
-	if err == nil || !errors.As(err, &failed) || !failed.stale || x.publishes() {
+	if err == nil || !errors.As(err, &failed) || !failed.stale || x.once {
 		return a, err
 	}
 	release, ok := d.order.again(ctx, x)
@@ -81,11 +80,6 @@ func (d *Door) send(ctx context.Context, x *exchange) (*answer, error) {
 	}
 	d.metrics.resent.Inc()
 	return x.target.send(ctx, &x.message, release)
-}
-
-// publishes says whether a second sending could get another answer than the first.
-func (x *exchange) publishes() bool {
-	return slices.ContainsFunc(x.calls, func(c engineapi.Call) bool { return c.Method == "eth_sendRawTransaction" })
 }
 
 // unknownOf tells why there is no answer, and the HTTP status that says so.

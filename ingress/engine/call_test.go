@@ -367,6 +367,35 @@ func TestACallThatFindsItsConnectionClosedIsSentOnceMore(t *testing.T) {
 	require.Equal(t, 502, f.call(rpc("1", "eth_sendRawTransaction", `"0x"`)).status, "a second sending would be answered otherwise")
 }
 
+func TestOnlyWhatIsSafeIsSentAgain(t *testing.T) {
+	s := newFlaky(t)
+	f := made(t, "http://"+s.Addr().String()).run()
+	sent := func(method, body string, headers ...string) (status int, times int64) {
+		require.Equal(t, 200, f.call(rpc("1", "eth_chainId", "")).status) // leaves a connection behind
+		before := s.bodies.Load()
+		a, err := f.try(t.Context(), method, "/", strings.NewReader(body), headers...)
+		require.NoError(t, err)
+		return a.status, s.bodies.Load() - before
+	}
+	for _, body := range []string{
+		rpc("1", "eth_sendTransaction", "{}"), rpc("1", "eth_sendRawTransaction", `"0x"`), rpc("1", "eth_sendRawTransactionConditional", `"0x",{}`),
+		rpc("1", "eth_sendBundle", "{}"), rpc("1", "personal_sendTransaction", "{}"), rpc("1", "admin_addPeer", `""`),
+		rpc("1", "debug_setHead", `"0x1"`), rpc("1", "miner_start", ""), rpc("1", "unheard_of", ""),
+		"[" + rpc("1", "eth_syncing", "") + "," + rpc("2", "eth_sendTransaction", "{}") + "]", "what is this",
+	} {
+		for _, method := range []string{"POST", "OPTIONS"} {
+			status, times := sent(method, body, "Idempotency-Key: x", "X-Idempotency-Key: x")
+			require.Equal(t, 502, status, body)
+			require.Equal(t, int64(1), times, body)
+		}
+	}
+	for _, body := range []string{newPayload("1", hashA, zero), rpc("1", "engine_getPayloadV4", `"0x1"`), rpc("1", "eth_getLogs", "{}")} {
+		status, times := sent("POST", body)
+		require.Equal(t, 200, status, body)
+		require.Equal(t, int64(2), times, body)
+	}
+}
+
 func TestAForkchoiceIsNotSentAgainBehindALaterOne(t *testing.T) {
 	s := newFlaky(t)
 	s.second = make(chan struct{})

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,8 +68,10 @@ type exchange struct {
 	release    func() // lets the next state-moving call go; may be called often
 }
 
-// classify tells what the exchange may do, which decides how it is ordered.
+// classify tells what the exchange may do, which decides how it is ordered and whether it may be sent again.
 func (x *exchange) classify() {
+	// What can't be read, or is not known, may move money.
+	x.once = len(x.calls) == 0 || slices.ContainsFunc(x.calls, func(c engineapi.Call) bool { return !engineapi.Repeatable(c.Method) })
 	if len(x.calls) == 0 {
 		x.moves, x.chooses = len(x.body) > 0, len(x.body) > 0
 	}

@@ -55,7 +55,8 @@
 // A call to the primary does not end with the caller's connection: its outcome is recorded whatever
 // becomes of the caller. Request is recorded at dispatch, Outcome after the answer was sent. A call
 // that found its kept-alive connection closed is sent once more, a state-moving one only if nothing
-// came after it.
+// came after it. When bytes of it have left, only calls that are known to be safe are
+// (engineapi.Repeatable): an unknown method never is, nor a body that can't be read.
 //
 // # Backpressure
 //

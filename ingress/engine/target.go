@@ -130,6 +130,8 @@ type message struct {
 	body   []byte
 	// authorization is the caller's, passed on; empty: the target's own secret signs one.
 	authorization string
+	// once says that it must not be sent again when a byte of it has left.
+	once bool
 }
 
 // maxPooled is the largest answer whose memory is used again, bytes.
@@ -205,9 +207,17 @@ func (t *target) request(ctx context.Context, m *message) *http.Request {
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		ContentLength: int64(len(m.body)),
 	}
+	if m.once {
+		// The transport takes these for leave to send it again by itself.
+		delete(h, "Idempotency-Key")
+		delete(h, "X-Idempotency-Key")
+	}
 	if len(m.body) > 0 {
 		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.body)), nil }
 		r.Body, _ = r.GetBody()
+	}
+	if m.once && m.method != http.MethodPost {
+		r.GetBody = nil // so it would with a GET or OPTIONS, which clients carry out like a POST
 	}
 	return r.WithContext(ctx)
 }

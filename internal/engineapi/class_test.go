@@ -33,6 +33,27 @@ func TestOnlyAVersionMayFollowAStem(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsKnownToBeSafeIsRepeatable(t *testing.T) {
+	for _, method := range []string{
+		"engine_newPayloadV4", "engine_newPayloadV17", "engine_forkchoiceUpdatedV3", "engine_getPayloadV5", "engine_getPayloadBodiesByHashV1",
+		"engine_getPayloadBodiesByRangeV2", "engine_getBlobsV3", "engine_getInclusionListV1", "engine_exchangeCapabilities",
+		"engine_getClientVersionV1", "eth_syncing", "eth_getBlockByHash", "eth_call", "eth_getLogs", "net_version",
+	} {
+		require.True(t, Repeatable(method), method)
+	}
+	for _, method := range []string{
+		"", "eth_sendRawTransaction", "eth_sendRawTransactionConditional", "eth_sendTransaction", "eth_sendBundle", "eth_sendPrivateTransaction",
+		"eth_sign", "eth_signTransaction", "eth_newFilter", "eth_getFilterChanges", "eth_subscribe", "eth_submitWork", "eth_getWork",
+		"personal_sendTransaction", "personal_unlockAccount", "admin_addPeer", "debug_setHead", "miner_start", "miner_setMaxDASize",
+		"txpool_content", "engine_unheardOfV1", "engine_newPayload", "engine_executeStatelessPayloadV4", "eth_Call", "ETH_SENDTRANSACTION", "foo",
+	} {
+		require.False(t, Repeatable(method), method)
+	}
+	for _, method := range Methods() {
+		require.Equal(t, method != "eth_sendRawTransaction", Repeatable(method), method)
+	}
+}
+
 func TestEveryKnownMethodIsItsOwnLabel(t *testing.T) {
 	for _, m := range Methods() {
 		require.Equal(t, m, Label(m))
