@@ -20,8 +20,8 @@
 // 200. WebSockets show their token once and live longer than it does, so they need "verify". Keep a
 // forwarding door's listener private: whoever reaches it can fill the record with refused calls.
 //
-// A forwarded token that the primary took is kept in memory, one at a time and at most 55 s, for
-// secondaries without a secret (LiveToken). No token is stored, recorded or logged.
+// A forwarded token that the primary took is kept in memory for secondaries without a secret (LiveToken), one
+// at a time, at most until 55 s after it was first taken and after its own time of issue. No token is stored, recorded or logged.
 //
 // # Answered here
 //

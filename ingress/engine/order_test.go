@@ -218,32 +218,6 @@ func TestACallThatIsNotTakenHoldsUpOthersForAMomentOnly(t *testing.T) {
 	})
 }
 
-func TestI10AForwardedTokenIsForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var l liveToken
-		l.set("Bearer a")
-		time.Sleep(30 * time.Second) // of the bubble's clock
-		l.set("Bearer a")
-		_, ok := l.current()
-		require.True(t, ok)
-		time.Sleep(25 * time.Second)
-		_, ok = l.current()
-		require.False(t, ok, "55 s after its first use")
-		synctest.Wait()
-		require.Empty(t, l.authorization, "and out of memory")
-		l.set("Bearer b")
-		time.Sleep(54 * time.Second)
-		l.set("Bearer c")
-		time.Sleep(54 * time.Second)
-		got, ok := l.current()
-		require.True(t, ok)
-		require.Equal(t, "Bearer c", got)
-		l.clear()
-		_, ok = l.current()
-		require.False(t, ok)
-	})
-}
-
 func TestAForwardingDoorReplaysWithALiveTokenOrNotAtAll(t *testing.T) {
 	p := newPrimary(t, primarySecret)
 	f := open(t, p, forwarding)

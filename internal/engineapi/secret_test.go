@@ -133,6 +133,20 @@ func TestASecretNeverShowsItself(t *testing.T) {
 	require.True(t, Secret{}.IsZero())
 }
 
+func TestATokenClaimsItsTimesToWhoeverReadsIt(t *testing.T) {
+	issued, expires, ok := Claimed(secret(t).Authorization(now))
+	require.True(t, ok)
+	require.Equal(t, now.Unix(), issued.Unix())
+	require.Zero(t, expires)
+	_, expires, ok = Claimed("bearer " + token(Secret{}, sha256.New, `{}`, `{"iat":1,"exp":2}`))
+	require.True(t, ok)
+	require.Equal(t, time.Unix(2, 0), expires)
+	for _, value := range []string{"", "Bearer", "Bearer x", "Bearer a.b.c", "Bearer a.b.c.d", "Bearer " + token(Secret{}, sha256.New, `{}`, `{"exp":2}`)} {
+		_, _, ok = Claimed(value)
+		require.False(t, ok, value)
+	}
+}
+
 func FuzzVerify(f *testing.F) {
 	s, err := ParseSecret(secretText)
 	require.NoError(f, err)
@@ -140,7 +154,10 @@ func FuzzVerify(f *testing.F) {
 	f.Add("Bearer a.b.c")
 	f.Add("Bearer " + token(s, sha256.New, `{"alg":"none"}`, `{"iat":1}`))
 	f.Fuzz(func(t *testing.T, authorization string) {
+		issued, _, claimed := Claimed(authorization)
 		if s.Verify(authorization, now) == nil {
+			require.True(t, claimed)
+			require.LessOrEqual(t, issued.Sub(now).Abs(), TokenAge)
 			require.True(t, strings.EqualFold(authorization[:7], "Bearer "))
 			require.ErrorIs(t, Secret{}.Verify(authorization, now), ErrInvalidSignature)
 		}

@@ -48,10 +48,7 @@ func (s Secret) Authorization(now time.Time) string { return scheme + s.Mint(now
 // HS256 alone, issued within TokenAge of now, not expired if it says when; every other claim is
 // ignored. The text is fit to be sent.
 func (s Secret) Verify(authorization string, now time.Time) error {
-	token := ""
-	if len(authorization) >= len(scheme) && strings.EqualFold(authorization[:len(scheme)], scheme) {
-		token = authorization[len(scheme):]
-	}
+	token := tokenOf(authorization)
 	if token == "" {
 		return ErrMissingToken
 	}
@@ -70,6 +67,28 @@ func (s Secret) Verify(authorization string, now time.Time) error {
 		return ErrFutureToken
 	}
 	return nil
+}
+
+// tokenOf is the token of an Authorization header's value, empty without one.
+func tokenOf(authorization string) string {
+	if len(authorization) < len(scheme) || !strings.EqualFold(authorization[:len(scheme)], scheme) {
+		return ""
+	}
+	return authorization[len(scheme):]
+}
+
+// Claimed is when an Authorization header's token says that it was issued, and when it ends, zero where it
+// does not say; nothing is verified. false for what has no time of issue.
+func Claimed(authorization string) (issued, expires time.Time, ok bool) {
+	var c claims
+	parts := strings.Split(tokenOf(authorization), ".")
+	if len(parts) != 3 || segment(parts[1], &c) != nil || c.Issued == nil {
+		return issued, expires, false
+	}
+	if c.Expires != nil {
+		expires = c.Expires.Time
+	}
+	return c.Issued.Time, expires, true
 }
 
 // claims is what is read of a token's second segment.
