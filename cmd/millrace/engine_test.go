@@ -63,6 +63,21 @@ type bed struct {
 // newBed starts an engine with as many secondaries, whose names are b, c and so on.
 func newBed(t *testing.T, secondaries int, args ...string) *bed {
 	t.Helper()
+	b := undriven(t, secondaries, args...)
+	b.drive(t)
+	return b
+}
+
+// drive makes the driver, over what the process has.
+func (b *bed) drive(t *testing.T) {
+	t.Helper()
+	b.driver = drive.New(drive.Config{Target: b.endpoint(), Genesis: miniGenesis(t), BuildWait: time.Microsecond, Seed: 3})
+	require.NoError(t, b.driver.Sync(t.Context()))
+}
+
+// undriven is a bed without a driver.
+func undriven(t *testing.T, secondaries int, args ...string) *bed {
+	t.Helper()
 	b := &bed{dir: t.TempDir()}
 	secret, file := secretFile(t, 0xc1)
 	b.secret = secret
@@ -82,8 +97,6 @@ func newBed(t *testing.T, secondaries int, args ...string) *bed {
 		"--engine.replay.probe_every=50ms", "--engine.replay.retry_min=20ms", "--engine.replay.retry_max=200ms", "--engine.replay.check_every=200ms",
 	}, args...)
 	b.up(t)
-	b.driver = drive.New(drive.Config{Target: b.endpoint(), Genesis: miniGenesis(t), BuildWait: time.Microsecond, Seed: 3})
-	require.NoError(t, b.driver.Sync(t.Context()))
 	return b
 }
 

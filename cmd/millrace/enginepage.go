@@ -15,6 +15,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	replayer "millrace/egress/engine"
+	door "millrace/ingress/engine"
 	"millrace/internal/bus/enginelog"
 	"millrace/internal/telemetry"
 )
@@ -120,7 +121,7 @@ func (e *engineRole) changePage(what string, change func(*http.Request) error) h
 			status = http.StatusNotFound
 		case errors.Is(err, errUsage):
 			status = http.StatusBadRequest
-		case errors.Is(err, errIsPrimary), errors.Is(err, errNotInSync):
+		case errors.Is(err, errIsPrimary), errors.Is(err, errNotInSync), errors.Is(err, door.ErrOtherSecret):
 			status = http.StatusConflict
 		}
 		e.log.LogAttrs(ctx, slog.LevelWarn, "engine change refused", slog.String("what", what), slog.String("name", r.FormValue("name")), slog.Any("error", err))

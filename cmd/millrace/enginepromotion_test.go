@@ -68,3 +68,17 @@ func TestAChoiceThatMayHaveBeenStoredIsPutBack(t *testing.T) {
 	s.err = errors.New("no answer")
 	require.ErrorIs(t, putBack(ended, s, "primary"), s.err)
 }
+
+// The consensus client's tokens are signed with the primary's secret, and b has another.
+func TestAPromotionThatWouldLockTheConsensusClientOutIsRefused(t *testing.T) {
+	b := undriven(t, 2, "--engine.auth=forward")
+	b.secret = b.clients[0].secret
+	b.drive(t)
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	o := b.command(t, "engine", "promote", "b")
+	require.NotEqual(t, exitOK, o.code)
+	require.Contains(t, o.errors, "not known to be signed with this client's secret")
+	b.slots(t, 3)
+	b.together(t, b.clients...)
+}

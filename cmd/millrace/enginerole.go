@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -125,7 +126,12 @@ func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (e
 		e.log.LogAttrs(ctx, slog.LevelWarn, "the promoted client left the configuration, its primary holds", slog.String("promoted", chosen))
 		return nil
 	}
-	if err := e.door.SetPrimary(ctx, c.target()); err != nil {
+	err = e.door.SetPrimary(ctx, c.target())
+	if errors.Is(err, door.ErrOtherSecret) {
+		e.log.LogAttrs(ctx, slog.LevelWarn, "the promoted client would refuse the consensus client's tokens, the configured primary holds", slog.String("promoted", chosen), slog.Any("error", err))
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	e.primary, e.term = chosen, e.door.Term()

@@ -13,6 +13,9 @@ var (
 	// ErrOvertaken is returned by Replay when the consensus client's own calls came since the step
 	// was decided, or that another client is the primary since: it was not sent, or cut off in flight.
 	ErrOvertaken = errors.New("overtaken by a live call")
+	// ErrOtherSecret is why a client is not made the primary where tokens are forwarded: it would refuse the
+	// consensus client's.
+	ErrOtherSecret = errors.New("the consensus client's tokens are forwarded and not known to be signed with this client's secret (engine.primary_jwt_secret would tell, engine.auth verify mints tokens of its own)")
 	// ErrNoToken is returned by Replay when there is neither a secret for the primary nor a
 	// live token.
 	ErrNoToken = errors.New("no token for the primary")

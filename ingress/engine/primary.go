@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -18,22 +19,31 @@ const settleWait = time.Second
 
 // SetPrimary makes target the primary for all calls that follow. It reads target's files and dials
 // nothing. Calls in flight keep their client, and so does each payload id: getPayload goes to the
-// client that issued it.
+// client that issued it. Where tokens are forwarded, a target with a secret that is known to be another than
+// the consensus client's is refused with ErrOtherSecret.
 func (d *Door) SetPrimary(ctx context.Context, target Target) error {
-	return d.Promote(ctx, target, func(context.Context, Generation) error { return nil })
+	return d.change(ctx, target, false, func(context.Context, Generation) error { return nil })
 }
 
 // Promote is SetPrimary after a check during which no state-moving call is dispatched: those that
 // come wait, so check must be quick and ctx bounds it. Calls in flight are waited for first, at most
 // a second: those of a dead primary have no end. check gets the last generation; its error is
-// returned and nothing changes.
+// returned and nothing changes. Where tokens are forwarded, a target with a secret is refused with
+// ErrOtherSecret unless that is known to be the consensus client's.
 func (d *Door) Promote(ctx context.Context, target Target, check func(context.Context, Generation) error) error {
+	return d.change(ctx, target, true, check)
+}
+
+func (d *Door) change(ctx context.Context, target Target, proof bool, check func(context.Context, Generation) error) error {
 	next, err := newTarget(target)
 	if err != nil {
 		return err
 	}
 	if d.cfg.Auth == AuthVerify && next.secret.IsZero() {
 		next.secret = d.secret
+	}
+	if !d.takesCaller(next, proof) {
+		return fmt.Errorf("%w: %s", ErrOtherSecret, target.Name)
 	}
 	release, err := d.order.hold(ctx)
 	if err != nil {
@@ -50,6 +60,26 @@ func (d *Door) Promote(ctx context.Context, target Target, check func(context.Co
 	d.health.forget()
 	d.log.LogAttrs(ctx, slog.LevelInfo, "primary changed", slog.String("from", from.Name), slog.String("to", next.Name))
 	return nil
+}
+
+// takesCaller says whether t takes the consensus client's calls. Forwarded tokens are signed with a secret that
+// the door need not have, and minting others in their place would vouch for callers that nobody has
+// verified. So t's secret must be the primary's, which judges those tokens, or have signed one that the primary
+// took. Where the primary's is not known and no token came, proof decides.
+func (d *Door) takesCaller(t *target, proof bool) bool {
+	if d.cfg.Auth != AuthForward || t.secret.IsZero() {
+		return true // a token of our own is taken; without a secret nothing is known, and the caller's is all there is
+	}
+	d.order.mu.Lock()
+	known := d.order.primary.secret
+	d.order.mu.Unlock()
+	if known == t.secret {
+		return true
+	}
+	if live, ok := d.token.current(); ok && t.secret.Verify(live, time.Now()) == nil {
+		return true
+	}
+	return known.IsZero() && !proof
 }
 
 // lead makes t the primary, or the same target of before with its connections, and returns who was.

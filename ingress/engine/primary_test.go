@@ -95,6 +95,50 @@ func TestDuringAPromotionsCheckNoStateMovingCallIsDispatched(t *testing.T) {
 	require.Len(t, b.calls(), 1, "it went to the new primary")
 }
 
+func TestAForwardingDoorDoesNotPromoteAClientThatWouldRefuseItsCaller(t *testing.T) {
+	a, b := newPrimary(t, primarySecret), newPrimary(t, 0x22)
+	judged := func(p *primary) {
+		p.set(func(w http.ResponseWriter, r *http.Request, body []byte) {
+			if err := p.secret.Verify(r.Header.Get("Authorization"), time.Now()); err != nil {
+				http.Error(w, err.Error(), http.StatusUnauthorized)
+				return
+			}
+			_, _ = w.Write(results(body, "null"))
+		})
+	}
+	judged(a)
+	judged(b)
+	ok := func(context.Context, Generation) error { return nil }
+	f := open(t, a, forwarding)
+	ask := func(n byte) int {
+		return f.call(rpc("1", "eth_syncing", ""), "Authorization: "+secretOf(n).Authorization(time.Now())).status
+	}
+	other := second(t, b, 0x22)
+	require.ErrorIs(t, f.Promote(t.Context(), other, ok), ErrOtherSecret, "nothing is known of the caller's secret")
+	require.Equal(t, 200, ask(primarySecret))
+	require.ErrorIs(t, f.Promote(t.Context(), other, ok), ErrOtherSecret)
+	require.Equal(t, "primary", f.Primary().Name)
+	require.Equal(t, 200, ask(primarySecret), "the caller is not locked out")
+	require.Empty(t, b.calls())
+
+	// One whose secret signs what the primary takes.
+	b.secret = secretOf(primarySecret)
+	require.NoError(t, f.Promote(t.Context(), second(t, b, primarySecret), ok))
+	require.Equal(t, 200, ask(primarySecret))
+	require.Len(t, b.calls(), 1)
+	require.ErrorIs(t, f.SetPrimary(t.Context(), other), ErrOtherSecret, "the primary's secret is known now")
+	require.NoError(t, f.Promote(t.Context(), Target{Name: "primary", URL: a.URL}, ok), "without a secret of its own")
+}
+
+func TestAForwardingDoorStartsWithTheClientThatWasPromoted(t *testing.T) {
+	a, b := newPrimary(t, primarySecret), newPrimary(t, primarySecret)
+	f := open(t, a, forwarding)
+	require.NoError(t, f.SetPrimary(t.Context(), second(t, b, primarySecret)), "no token came yet")
+	known := open(t, a, forwarding, func(c *Config) { c.PrimaryJWTSecret = secretFile(t, primarySecret) })
+	require.NoError(t, known.SetPrimary(t.Context(), second(t, b, primarySecret)))
+	require.ErrorIs(t, known.SetPrimary(t.Context(), second(t, a, 0x22)), ErrOtherSecret)
+}
+
 func TestARefusedPromotionChangesNothing(t *testing.T) {
 	a, b := newPrimary(t, primarySecret), newPrimary(t, 0x22)
 	f := open(t, a)
