@@ -178,7 +178,7 @@ func (c *courier) anchorless(
 // own is the body of a forkchoice of our own making.
 func (c *courier) own(step chain.Step) []byte {
 	c.ids++
-	return engineapi.AppendForkchoice(nil, c.ids, step.Call.Method, engineapi.Forkchoice{
+	return engineapi.AppendForkchoice(nil, c.ids, engineapi.Plain(step.Call.Method), engineapi.Forkchoice{
 		Head: step.Head, Arity: step.Call.Forkchoice.Arity,
 	})
 }

@@ -167,7 +167,8 @@ const (
 	aheadBytes = 4 << 20
 )
 
-// call is the recorded request at a position; ErrGone when the log lost it, and the index forgets it.
+// call is the recorded request at a position, without the wish for a witness; ErrGone when the log lost it,
+// and the index forgets it.
 func (b *bodies) call(ctx context.Context, at uint64) (engineapi.Call, error) {
 	raw := b.tape.cached(at)
 	if raw == nil {
@@ -184,7 +185,7 @@ func (b *bodies) call(ctx context.Context, at uint64) (engineapi.Call, error) {
 		b.tape.look(func(x *chain.Index, _ chain.Time) { x.Forget(at) })
 		return engineapi.Call{}, fmt.Errorf("entry %d: %w", at, ErrGone)
 	}
-	return calls[0], nil
+	return calls[0].Plain()
 }
 
 // read brings the request at a position and some that follow.

@@ -218,6 +218,27 @@ func TestACallThatIsNotTakenHoldsUpOthersForAMomentOnly(t *testing.T) {
 	})
 }
 
+// A call that asks for a witness besides moves the client as its sibling does.
+func TestCallsThatAskForAWitnessAreOrderedLikeTheirSiblings(t *testing.T) {
+	p := newPrimary(t, primarySecret)
+	p.set(func(w http.ResponseWriter, _ *http.Request, body []byte) {
+		_, _ = w.Write(results(body, `{"payloadStatus":`+valid+`,"payloadId":"0x0a"}`))
+	})
+	f := open(t, p)
+	decided := f.Generation()
+	f.call(strings.Replace(newPayload("1", hashA, zero), "newPayloadV", "newPayloadWithWitnessV", 1))
+	require.Equal(t, Generation(1), f.Generation())
+	_, _, _, err := f.Replay(t.Context(), f.Term(), decided, []byte(newPayload("1", hashB, zero)))
+	require.ErrorIs(t, err, ErrOvertaken)
+	f.call(strings.Replace(forkchoice("2", hashA, `{"timestamp":"0x1"}`), "UpdatedV", "UpdatedWithWitnessV", 1))
+	require.Equal(t, Generation(2), f.Generation())
+	require.NotNil(t, f.book.asked()[0].Payload)
+	require.True(t, f.book.asked()[1].Forkchoice.Attributes)
+	require.NotNil(t, f.issuers.of("0x0a"), "its payload id is known")
+	x := classified([]byte(strings.Replace(forkchoice("2", hashA, "null"), "UpdatedV", "UpdatedWithWitnessV", 1)))
+	require.True(t, x.moves && x.chooses)
+}
+
 func TestAForwardingDoorReplaysWithALiveTokenOrNotAtAll(t *testing.T) {
 	p := newPrimary(t, primarySecret)
 	f := open(t, p, forwarding)

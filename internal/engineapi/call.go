@@ -3,6 +3,7 @@ package engineapi
 import (
 	"bytes"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,6 +16,8 @@ type Call struct {
 	Method string // empty when it can't be said for certain
 	Params []byte // the raw array, nil when absent or no array
 	Raw    []byte // this element's own bytes
+
+	name []byte // the method as it is in Raw, quoted; nil when Method is empty
 }
 
 // Class is what a replay does with the call.
@@ -66,7 +69,7 @@ func parseElement(raw []byte) Call {
 // readCall reads the envelope. Clients' decoders fold the case of members and take the last of
 // repeated ones; a call on which readers could differ keeps its id and loses its method.
 func readCall(w *walk) (c Call) {
-	var method []byte
+	var method, name []byte
 	var doubtful bool
 	var seen [3]bool
 	for w.next() {
@@ -85,6 +88,7 @@ func readCall(w *walk) (c Call) {
 		case 0:
 			c.ID = w.value
 		case 1:
+			name = w.value
 			method, ok = unquote(w.value)
 			doubtful = doubtful || !ok
 		default:
@@ -93,8 +97,8 @@ func readCall(w *walk) (c Call) {
 			}
 		}
 	}
-	if !doubtful {
-		c.Method = methodName(method)
+	if !doubtful && method != nil {
+		c.Method, c.name = methodName(method), name
 	}
 	return c
 }
@@ -159,6 +163,24 @@ func (c Call) WithoutAttributes() ([]byte, error) {
 		return c.Raw, nil
 	}
 	return c.WithParam(1, []byte("null"))
+}
+
+// Plain is the call without the wish for a witness: nobody reads one that a replay is answered with, and
+// other clients know the method without it alone. For any other call it is the call itself.
+func (c Call) Plain() (Call, error) {
+	plain := Plain(c.Method)
+	if plain == c.Method {
+		return c, nil
+	}
+	raw, err := c.splice(c.name, strconv.AppendQuote(nil, plain))
+	if err != nil {
+		return Call{}, err
+	}
+	calls, _, err := ParseCalls(raw)
+	if err != nil {
+		return Call{}, err
+	}
+	return calls[0], nil
 }
 
 // WithID is the call's bytes with another raw id; ErrParams for a notification.

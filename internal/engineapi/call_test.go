@@ -138,7 +138,7 @@ func TestWithoutAttributesOfSomethingElseIsAnError(t *testing.T) {
 		`{"id":1,"method":"engine_forkchoiceUpdatedV3","params":[]}`,
 		`{"id":1,"method":"engine_forkchoiceUpdatedV3"}`,
 		`{"id":1,"method":"engine_forkchoiceUpdatedV3","params":{}}`,
-		`{"id":1,"method":"engine_forkchoiceUpdatedWithWitnessV3","params":[` + state + `,{}]}`,
+		`{"id":1,"method":"engine_forkchoiceUpdatedBySomeoneV3","params":[` + state + `,{}]}`,
 		`{"id":1,"method":"engine_newPayloadV3","params":[` + state + `,{}]}`,
 		`{"id":1,"method":"engine_forkchoiceUpdatedV3","params":[{"headBlockHash":"` + hashA + `"},{}]}`,
 		`{"id":1,"method":"engine_forkchoiceUpdatedV3","params":[` + state[:len(state)-1] + `,"headBlockHash":"` + hashB + `"},{}]}`,
@@ -148,6 +148,23 @@ func TestWithoutAttributesOfSomethingElseIsAnError(t *testing.T) {
 		_, err := one(t, body).WithoutAttributes()
 		require.ErrorIs(t, err, ErrParams, body)
 	}
+}
+
+func TestAWitnessIsWishedForByTheMethodAlone(t *testing.T) {
+	for _, spelled := range []string{"engine_forkchoiceUpdatedWithWitnessV3", `engine_forkchoiceUpdatedWithWitness\u00563`} {
+		c := one(t, `{"id":7, "method" : "`+spelled+`","params":[`+state+`,{"a":1}],"x":"engine_forkchoiceUpdatedWithWitnessV3"}`)
+		plain, err := c.Plain()
+		require.NoError(t, err)
+		require.Equal(t, `{"id":7, "method" : "engine_forkchoiceUpdatedV3","params":[`+state+`,{"a":1}],"x":"engine_forkchoiceUpdatedWithWitnessV3"}`, string(plain.Raw)) //nolint:testifylint // byte for byte
+		require.Equal(t, "engine_forkchoiceUpdatedV3", plain.Method)
+		bare, err := plain.WithoutAttributes()
+		require.NoError(t, err)
+		require.Contains(t, string(bare), state+`,null]`)
+	}
+	c := one(t, `{"id":7,"method":"eth_call"}`)
+	plain, err := c.Plain()
+	require.NoError(t, err)
+	require.Equal(t, c, plain)
 }
 
 func TestSplicingLeavesTheRestAlone(t *testing.T) {

@@ -7,8 +7,8 @@ type Class uint8
 
 // The classes.
 const (
-	ClassReplay     Class = iota + 1 // newPayloadVn: sent again as it is
-	ClassForkchoice                  // forkchoiceUpdatedVn: sent again without attributes
+	ClassReplay     Class = iota + 1 // newPayloadVn: sent again as it is, but for the witness (Plain)
+	ClassForkchoice                  // forkchoiceUpdatedVn: sent again without attributes and witness
 	ClassPayload                     // getPayloadVn: skipped, but for comparing what was built
 	ClassLatest                      // a hint about the client, of which only the latest counts
 	ClassRead                        // everything else: for the primary alone
@@ -29,12 +29,14 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// Stems of the versioned methods. What follows must be a version and nothing else: geth has methods
-// such as engine_newPayloadWithWitnessV4 and engine_getPayloadBodiesByHashV1 that are others.
+// Stems of the versioned methods. What follows must be a version and nothing else: methods such as
+// engine_getPayloadBodiesByHashV1 are others. Geth's WithWitness methods take what their siblings take and do
+// what those do to the client's state; their answers have the block's witness besides.
 const (
 	stemNewPayload = "engine_newPayload"
 	stemForkchoice = "engine_forkchoiceUpdated"
 	stemGetPayload = "engine_getPayload"
+	withWitness    = "WithWitness"
 )
 
 // Methods with a meaning of their own.
@@ -46,9 +48,9 @@ const (
 // Classify is the class of a method, known or not.
 func Classify(method string) Class {
 	switch {
-	case versioned(method, stemNewPayload):
+	case versioned(method, stemNewPayload), versioned(method, stemNewPayload+withWitness):
 		return ClassReplay
-	case versioned(method, stemForkchoice):
+	case versioned(method, stemForkchoice), versioned(method, stemForkchoice+withWitness):
 		return ClassForkchoice
 	case versioned(method, stemGetPayload):
 		return ClassPayload
@@ -56,6 +58,17 @@ func Classify(method string) Class {
 		return ClassLatest
 	}
 	return ClassRead
+}
+
+// Plain is the method of which method is the one that also answers with a witness, else method itself: the
+// one that every client knows.
+func Plain(method string) string {
+	for _, stem := range [...]string{stemNewPayload, stemForkchoice} {
+		if versioned(method, stem+withWitness) {
+			return methodName([]byte(stem + method[len(stem+withWitness):]))
+		}
+	}
+	return method
 }
 
 // versioned says whether method is stem, V and digits.

@@ -8,29 +8,48 @@ import (
 
 func TestOnlyAVersionMayFollowAStem(t *testing.T) {
 	for method, want := range map[string]Class{
-		"engine_newPayloadV1":                      ClassReplay,
-		"engine_newPayloadV17":                     ClassReplay,
-		"engine_newPayload":                        ClassRead,
-		"engine_newPayloadV":                       ClassRead,
-		"engine_newPayloadV4x":                     ClassRead,
-		"engine_newPayloadv4":                      ClassRead,
-		"engine_newPayloadWithWitnessV4":           ClassRead,
-		"engine_forkchoiceUpdatedV5":               ClassForkchoice,
-		"engine_forkchoiceUpdatedWithWitnessV4":    ClassRead,
-		"engine_getPayloadV6":                      ClassPayload,
-		"engine_getPayloadBodiesByHashV1":          ClassRead,
-		"engine_getPayloadBodiesByRangeV2":         ClassRead,
-		"engine_getBlobsV3":                        ClassRead,
-		"engine_exchangeCapabilities":              ClassLatest,
-		"engine_getClientVersionV1":                ClassRead,
-		"engine_exchangeTransitionConfigurationV1": ClassRead,
-		"engine_executeStatelessPayloadV4":         ClassRead,
-		"eth_sendRawTransaction":                   ClassRead,
-		" engine_newPayloadV1":                     ClassRead,
-		"":                                         ClassRead,
+		"engine_newPayloadV1":                       ClassReplay,
+		"engine_newPayloadV17":                      ClassReplay,
+		"engine_newPayload":                         ClassRead,
+		"engine_newPayloadV":                        ClassRead,
+		"engine_newPayloadV4x":                      ClassRead,
+		"engine_newPayloadv4":                       ClassRead,
+		"engine_newPayloadWithWitnessV4":            ClassReplay,
+		"engine_newPayloadWithWitness":              ClassRead,
+		"engine_newPayloadWithWitnessV4x":           ClassRead,
+		"engine_newPayloadWithWitnessWithWitnessV4": ClassRead,
+		"engine_getPayloadWithWitnessV4":            ClassRead,
+		"engine_forkchoiceUpdatedV5":                ClassForkchoice,
+		"engine_forkchoiceUpdatedWithWitnessV4":     ClassForkchoice,
+		"engine_getPayloadV6":                       ClassPayload,
+		"engine_getPayloadBodiesByHashV1":           ClassRead,
+		"engine_getPayloadBodiesByRangeV2":          ClassRead,
+		"engine_getBlobsV3":                         ClassRead,
+		"engine_exchangeCapabilities":               ClassLatest,
+		"engine_getClientVersionV1":                 ClassRead,
+		"engine_exchangeTransitionConfigurationV1":  ClassRead,
+		"engine_executeStatelessPayloadV4":          ClassRead,
+		"eth_sendRawTransaction":                    ClassRead,
+		" engine_newPayloadV1":                      ClassRead,
+		"":                                          ClassRead,
 	} {
 		require.Equal(t, want, Classify(method), method)
 	}
+}
+
+func TestAMethodWithAWitnessHasASiblingWithoutIt(t *testing.T) {
+	for method, want := range map[string]string{
+		"engine_newPayloadWithWitnessV4":        "engine_newPayloadV4",
+		"engine_newPayloadWithWitnessV44":       "engine_newPayloadV44",
+		"engine_forkchoiceUpdatedWithWitnessV3": "engine_forkchoiceUpdatedV3",
+		"engine_newPayloadV4":                   "engine_newPayloadV4",
+		"engine_getPayloadWithWitnessV4":        "engine_getPayloadWithWitnessV4",
+		"":                                      "",
+	} {
+		require.Equal(t, want, Plain(method), method)
+	}
+	require.True(t, Repeatable("engine_newPayloadWithWitnessV4"))
+	require.True(t, Repeatable("engine_forkchoiceUpdatedWithWitnessV3"))
 }
 
 func TestOnlyWhatIsKnownToBeSafeIsRepeatable(t *testing.T) {

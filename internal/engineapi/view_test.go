@@ -49,7 +49,7 @@ func TestPayloadReadsWhatABlockIsKnownBy(t *testing.T) {
 		_, err := one(t, `{"id":1,"method":"engine_newPayloadV4","params":[`+faulty+`]}`).Payload()
 		require.ErrorIs(t, err, ErrParams, faulty)
 	}
-	_, err = one(t, `{"id":1,"method":"engine_newPayloadWithWitnessV4","params":[`+payload+`]}`).Payload()
+	_, err = one(t, `{"id":1,"method":"engine_executeStatelessPayloadV4","params":[`+payload+`]}`).Payload()
 	require.ErrorIs(t, err, ErrParams)
 }
 

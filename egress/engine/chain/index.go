@@ -205,12 +205,13 @@ func (x *Index) Number(h common.Hash) (uint64, bool) {
 // recent is how many calls say which methods are in use.
 const recent = 64
 
-// Methods are the methods of the last payloads and forkchoices.
+// Methods are the methods of the last payloads and forkchoices, as they are replayed.
 func (x *Index) Methods(t Time) (methods []string) {
 	for _, c := range x.calls[max(len(x.calls)-recent, 0):] {
 		replayed := c.Class == engineapi.ClassReplay || c.Class == engineapi.ClassForkchoice
-		if replayed && c.standing(t, x.epoch) == Eligible && !c.rejectedByPrimary() && !slices.Contains(methods, c.Method) {
-			methods = append(methods, c.Method)
+		method := engineapi.Plain(c.Method)
+		if replayed && c.standing(t, x.epoch) == Eligible && !c.rejectedByPrimary() && !slices.Contains(methods, method) {
+			methods = append(methods, method)
 		}
 	}
 	return methods
