@@ -79,25 +79,32 @@ func (b *bed) drive(t *testing.T) {
 func undriven(t *testing.T, secondaries int, args ...string) *bed {
 	t.Helper()
 	b := &bed{dir: t.TempDir()}
-	secret, file := secretFile(t, 0xc1)
-	b.secret = secret
-	for i := range secondaries + 1 {
-		b.clients = append(b.clients, newEL(t, byte(i+1), eltest.Config{OnKill: eltest.KillBares}))
-	}
+	b.equip(t, secondaries)
 	var list []map[string]string
 	for i, c := range b.clients[1:] {
 		list = append(list, map[string]string{"name": string(rune('b' + i)), "url": c.URL(), "jwt_secret": c.file})
 	}
 	js, err := json.Marshal(list)
 	require.NoError(t, err)
-	b.args = append([]string{
-		"engine", "--nats.store_dir=" + filepath.Join(b.dir, "nats"), "--engine.spool_dir=" + filepath.Join(b.dir, "engine"),
-		"--engine.listen=" + freeAddr(t), "--engine.primary=" + b.clients[0].URL(), "--engine.jwt_secret=" + file,
-		"--engine.primary_jwt_secret=" + b.clients[0].file, "--engine.secondaries=" + string(js),
-		"--engine.replay.probe_every=50ms", "--engine.replay.retry_min=20ms", "--engine.replay.retry_max=200ms", "--engine.replay.check_every=200ms",
-	}, args...)
+	b.args = append(append(b.args, "--engine.replay.check_every=200ms", "--engine.secondaries="+string(js)), args...)
 	b.up(t)
 	return b
+}
+
+// equip makes the clients, and the arguments without secondaries.
+func (b *bed) equip(t *testing.T, secondaries int) {
+	t.Helper()
+	secret, file := secretFile(t, 0xc1)
+	b.secret = secret
+	for i := range secondaries + 1 {
+		b.clients = append(b.clients, newEL(t, byte(i+1), eltest.Config{OnKill: eltest.KillBares}))
+	}
+	b.args = []string{
+		"engine", "--nats.store_dir=" + filepath.Join(b.dir, "nats"), "--engine.spool_dir=" + filepath.Join(b.dir, "engine"),
+		"--engine.listen=" + freeAddr(t), "--engine.primary=" + b.clients[0].URL(), "--engine.jwt_secret=" + file,
+		"--engine.primary_jwt_secret=" + b.clients[0].file,
+		"--engine.replay.probe_every=50ms", "--engine.replay.retry_min=20ms", "--engine.replay.retry_max=200ms",
+	}
 }
 
 func (b *bed) up(t *testing.T) {

@@ -87,6 +87,7 @@ func (c *fencedCaller) Call(ctx context.Context, body []byte) (status int, answe
 
 // call makes a client's caller: with tokens of its own secret, or with the consensus client's.
 func (e *engineRole) call(c *client) (*fencedCaller, error) {
+	valid := func() bool { return e.lease.valid() }
 	cfg := replayer.HTTPConfig{URL: c.URL}
 	switch {
 	case c.JWTSecret != "":
@@ -111,7 +112,7 @@ func (e *engineRole) call(c *client) (*fencedCaller, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fencedCaller{http: h, valid: e.lease.valid}, nil
+	return &fencedCaller{http: h, valid: valid}, nil
 }
 
 // authorities is a TLS configuration that trusts the file's certificates, the system's without one.

@@ -103,7 +103,7 @@ func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last do
 	if ok, reason := s.InSync(); !ok {
 		return fmt.Errorf("%w: %s", errNotInSync, reason)
 	}
-	head, err := latest(ctx, e.secondaries[s.Target])
+	head, err := latest(ctx, e.current().callers[s.Target])
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotInSync, err)
 	}
@@ -113,12 +113,13 @@ func (e *engineRole) caughtUp(ctx context.Context, r *replayer.Replayer, last do
 	return nil
 }
 
-// failover promotes a secondary that is in sync when every live call to the primary has failed for
+// failover, where it is on, promotes a secondary that is in sync when every live call to the primary has failed for
 // long enough and it does not answer now either: the last call may be long ago.
 func (e *engineRole) failover(ctx context.Context) error {
 	for retry.Pause(ctx, time.Second) {
 		since, down := e.door.PrimaryDown()
-		if !down || time.Since(since) < e.cfg.FailoverAfter || e.answers(ctx) {
+		set := e.current()
+		if set.failover != failoverAuto || !down || time.Since(since) < set.failoverAfter || e.answers(ctx) {
 			continue
 		}
 		for _, name := range successors(e.statuses()) {

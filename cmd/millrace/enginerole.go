@@ -34,10 +34,9 @@ const (
 // engineRole is the Engine API's part of a process: door, record, and a replayer for each execution
 // client.
 type engineRole struct {
-	cfg     *Engine
-	clients []client
-	bus     *bus.Bus
-	log     *slog.Logger
+	cfg *Engine // as the process began; what a reload changes is in set
+	bus *bus.Bus
+	log *slog.Logger
 
 	state       *enginelog.State
 	recorder    *enginelog.Recorder
@@ -50,14 +49,14 @@ type engineRole struct {
 	tape        *replayer.Tape
 	metrics     *replayer.Metrics
 	epoch       uint64
-	secondaries map[string]*fencedCaller
 
 	mu        sync.Mutex
+	set       *engineSet
 	primary   string // name of the client that the door calls
 	term      door.Term
 	replayers map[string]*replayer.Replayer
-	changed   chan struct{} // closed when primary is another
-	promoting sync.Mutex    // one promotion at a time
+	changed   chan struct{} // closed when primary or set is another
+	promoting sync.Mutex    // one promotion, or change of the set, at a time
 }
 
 // buildEngine makes the Engine API's part, if this process has one.
@@ -68,11 +67,11 @@ func (p *process) buildEngine(ctx context.Context) error {
 	e := &engineRole{
 		cfg: &p.cfg.Engine, bus: p.bus, log: p.part("engine"), state: enginelog.NewState(p.bus, p.part("engine")),
 		divergences: enginelog.NewDivergences(p.bus, p.part("engine")), metrics: replayer.NewMetrics(p.reg),
-		replayers: map[string]*replayer.Replayer{}, changed: make(chan struct{}), secondaries: map[string]*fencedCaller{},
+		replayers: map[string]*replayer.Replayer{}, changed: make(chan struct{}),
 	}
 	p.engine = e
-	var err error
-	if e.clients, err = e.cfg.clients(); err != nil {
+	set, err := e.newSet(e.cfg)
+	if err != nil {
 		return usage(err)
 	}
 	if e.recorder, err = enginelog.New(e.cfg.Spool, p.bus, p.part("record"), p.reg); err != nil {
@@ -83,21 +82,14 @@ func (p *process) buildEngine(ctx context.Context) error {
 		return err
 	}
 	e.watched = &watchedLog{Log: e.record}
-	e.tape = replayer.NewTape(e.cfg.Replay, e.watched, p.bus, p.part("replay"), e.also()...)
+	e.set = set
+	e.tape = replayer.NewTape(set.replay, e.watched, p.bus, p.part("replay"), set.also()...)
 	e.lease = newDoorLease(p.bus, e.state, e.log, !p.cfg.NATS.Embedded())
 	epoch, err := e.lease.acquire(ctx)
 	if err != nil {
 		return err
 	}
 	return e.buildDoor(ctx, p, epoch)
-}
-
-func (e *engineRole) also() []string {
-	var patterns []string
-	for _, c := range e.clients {
-		patterns = append(patterns, c.Also...)
-	}
-	return patterns
 }
 
 // buildDoor makes the door to the primary that was chosen last.
@@ -107,12 +99,6 @@ func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (e
 		return usage(fmt.Errorf("engine: %w", err))
 	}
 	e.epoch = epoch
-	for i := range e.clients {
-		c := &e.clients[i]
-		if e.secondaries[c.Name], err = e.call(c); err != nil {
-			return usage(fmt.Errorf("%s: %w", c.Name, err))
-		}
-	}
 	e.primary = primaryName
 	chosen, err := e.state.Primary(ctx)
 	if err != nil {
@@ -139,14 +125,7 @@ func (e *engineRole) buildDoor(ctx context.Context, p *process, epoch uint64) (e
 }
 
 // client is a configured client, nil when there is none of that name.
-func (e *engineRole) client(name string) *client {
-	for i := range e.clients {
-		if e.clients[i].Name == name {
-			return &e.clients[i]
-		}
-	}
-	return nil
-}
+func (e *engineRole) client(name string) *client { return e.current().client(name) }
 
 // components record, replay and serve; the door stops first.
 func (e *engineRole) components(cfg *Config) []lifecycle.Component {
@@ -166,9 +145,7 @@ func (e *engineRole) replay(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return e.tape.Run(ctx) })
 	g.Go(func() error { return e.tellVersions(ctx) })
-	if e.cfg.Failover == failoverAuto {
-		g.Go(func() error { return e.failover(ctx) })
-	}
+	g.Go(func() error { return e.failover(ctx) })
 	g.Go(func() error {
 		for ctx.Err() == nil {
 			if err := e.round(ctx); err != nil {
@@ -178,28 +155,26 @@ func (e *engineRole) replay(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
-	for _, c := range e.secondaries {
-		c.http.Close()
-	}
+	e.current().close()
 	return err
 }
 
-// round runs the replayers while the primary stays the same.
+// round runs the replayers while the primary and the clients stay the same.
 func (e *engineRole) round(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	e.mu.Lock()
-	changed, primary := e.changed, e.primary
+	changed, primary, set := e.changed, e.primary, e.set
 	caller := &primaryCaller{door: e.door, term: e.term, epoch: e.epoch, valid: e.lease.valid}
 	e.mu.Unlock()
 	replayers := map[string]*replayer.Replayer{}
-	chain := replayer.NewPrimaryChain(e.cfg.Replay, caller)
-	for i := range e.clients {
-		r, err := e.replayer(&e.clients[i], primary, caller, chain)
+	chain := replayer.NewPrimaryChain(set.replay, caller)
+	for i := range set.clients {
+		r, err := e.replayer(set, &set.clients[i], primary, caller, chain)
 		if err != nil {
 			return err
 		}
-		replayers[e.clients[i].Name] = r
+		replayers[set.clients[i].Name] = r
 	}
 	e.mu.Lock()
 	e.replayers = replayers
@@ -220,9 +195,9 @@ func (e *engineRole) round(ctx context.Context) error {
 }
 
 // replayer is a client's, as the primary or as a secondary.
-func (e *engineRole) replayer(c *client, primary string, caller *primaryCaller, chain replayer.Chain) (*replayer.Replayer, error) {
+func (e *engineRole) replayer(set *engineSet, c *client, primary string, caller *primaryCaller, chain replayer.Chain) (*replayer.Replayer, error) {
 	t := replayer.Target{
-		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: e.secondaries[c.Name], Skip: c.Skip, Also: c.Also,
+		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: set.callers[c.Name], Skip: c.Skip, Also: c.Also,
 		LiveOnly: c.JWTSecret == "",
 	}
 	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain}
@@ -230,7 +205,7 @@ func (e *engineRole) replayer(c *client, primary string, caller *primaryCaller, 
 		t.Role, t.Mode, t.Caller, t.Skip, t.Also, t.LiveOnly = replayer.Primary, replayer.ModeFollow, caller, nil, nil, false
 		ports.Modes = nil // it is the consensus client's
 	}
-	return replayer.New(e.cfg.Replay, t, e.tape, ports, e.metrics, e.log)
+	return replayer.New(set.replay, t, e.tape, ports, e.metrics, e.log)
 }
 
 // evidence stores divergences.
@@ -249,7 +224,14 @@ func (s evidence) Publish(ctx context.Context, target string, d replayer.Diverge
 func (e *engineRole) tellVersions(ctx context.Context) error {
 	told := map[string]string{}
 	for retry.Pause(ctx, tellVersions) {
-		for name, s := range e.statuses() {
+		now := e.statuses()
+		for name := range told {
+			if _, there := now[name]; !there {
+				delete(told, name)
+				e.door.Versions(name, nil)
+			}
+		}
+		for name, s := range now {
 			version := s.Version
 			if s.Role == replayer.Primary {
 				version = ""
@@ -313,6 +295,6 @@ func (e *engineRole) attrs(ctx context.Context) []slog.Attr {
 		}
 	}
 	return []slog.Attr{
-		slog.String("engine", e.door.Addr().String()), slog.String("engine_primary", e.primaryNow()), slog.Int("engine_secondaries", len(e.clients)-1),
+		slog.String("engine", e.door.Addr().String()), slog.String("engine_primary", e.primaryNow()), slog.Int("engine_secondaries", len(e.current().clients)-1),
 	}
 }

@@ -66,13 +66,15 @@ func TestStubIsOnlyForANodeThatNobodyElseCanReach(t *testing.T) {
 	}
 }
 
-func TestReloadableKeysAreThoseOfTheDoorAndTheBuilders(t *testing.T) {
+func TestReloadableKeysAreThoseOfTheDoorTheBuildersAndTheSecondaries(t *testing.T) {
 	require.True(t, reloadable("ingress.rate_limit.count"))
 	require.True(t, reloadable("builders"))
 	require.True(t, reloadable("builder.url"))
 	require.True(t, reloadable("log.level"))
 	require.True(t, reloadable("nats.tls.cert"))
-	for _, key := range append(pinned(), "nats.url", "orders.max_age", "log.format", "egress.in_flight", "egress.orderflow_signer") {
+	require.True(t, reloadable("engine.secondaries"))
+	require.True(t, reloadable("engine.replay.payload_timeout"))
+	for _, key := range append(pinned(), "engine.replay.max_calls", "engine.primary", "engine.jwt_secret", "engine.auth", "engine.spool_dir", "nats.url", "orders.max_age", "log.format", "egress.in_flight", "egress.orderflow_signer") {
 		require.False(t, reloadable(key), key)
 	}
 }

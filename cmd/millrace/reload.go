@@ -26,6 +26,10 @@ func pinned() []string {
 // reloadable reports whether a key takes effect without a restart.
 func reloadable(key string) bool {
 	section, _, _ := strings.Cut(key, ".")
+	if section == "engine" {
+		return key != "engine.replay.max_calls" && strings.HasPrefix(key, "engine.replay.") ||
+			slices.Contains([]string{"engine.secondaries", "engine.failover", "engine.failover_after"}, key)
+	}
 	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) ||
 		slices.Contains([]string{"log.level", "orders.head_url", "nats.tls.cert", "nats.tls.key"}, key)
 }
@@ -118,11 +122,23 @@ func (p *process) apply(cfg *Config) error {
 			return err
 		}
 	}
+	var clients *engineSet
+	if p.engine != nil {
+		var err error
+		if clients, err = p.engine.prepare(&cfg.Engine); err != nil {
+			return err
+		}
+	}
 	if err := p.bus.Reload(cfg.NATS); err != nil {
 		return fmt.Errorf("nats.tls: %w", err)
 	}
 	if p.delivery != nil {
 		if err := p.delivery.reload(cfg); err != nil {
+			return err
+		}
+	}
+	if p.engine != nil {
+		if err := p.engine.adopt(clients); err != nil {
 			return err
 		}
 	}

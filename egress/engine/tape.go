@@ -50,10 +50,17 @@ func NewTape(cfg Config, log Log, clock Clock, logger *slog.Logger, also ...stri
 
 func (t *Tape) fresh() *chain.Index {
 	x := chain.New(t.cfg.MaxCalls)
-	if len(t.also) > 0 {
-		x.Also = func(method string) bool { return matches(t.also, method) }
-	}
+	x.Also = func(method string) bool { return matches(t.also, method) } // called under mu
 	return x
+}
+
+// Reload puts another configuration in force, but for MaxCalls, which sizes the index. Calls of methods that
+// match also are kept from now on.
+func (t *Tape) Reload(cfg Config, also ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	cfg.MaxCalls = t.cfg.MaxCalls
+	t.cfg, t.also = cfg, also
 }
 
 // Run follows the log until ctx ends. When the log fails it is tried again after a second.
