@@ -200,7 +200,7 @@ func (e *engineRole) replayer(set *engineSet, c *client, primary string, caller 
 		Name: c.Name, Role: replayer.Secondary, Mode: c.mode, Address: c.URL, Caller: set.callers[c.Name], Skip: c.Skip, Also: c.Also,
 		LiveOnly: c.JWTSecret == "",
 	}
-	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain}
+	ports := replayer.Ports{Clock: e.bus, Cursors: e.state, Modes: e.state, Divergences: evidence{e.divergences}, Chain: chain, Primary: caller}
 	if c.Name == primary {
 		t.Role, t.Mode, t.Caller, t.Skip, t.Also, t.LiveOnly = replayer.Primary, replayer.ModeFollow, caller, nil, nil, false
 		ports.Modes = nil // it is the consensus client's

@@ -21,6 +21,9 @@ const (
 
 // catchUp sends the plan's steps.
 func (r *Replayer) catchUp(ctx context.Context) move {
+	if r.lacking.path != nil {
+		return r.fill(ctx)
+	}
 	sent := make(map[uint64]bool, len(r.steps))
 	for _, step := range r.steps {
 		m, ok := r.take(ctx, step, onPath)

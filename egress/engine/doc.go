@@ -14,6 +14,9 @@
 // One call to a client is in flight at a time. Attributes and getPayload only reach a client in
 // ShadowBuild; calls whose token nobody vouched for reach none.
 //
+// What the record lost is fetched from the primary, block by block, if all of it can be had: a payload is put
+// together from header and body. Nobody has to trust it: a client computes the hash, which a recorded call names.
+//
 // # The primary
 //
 // Its replayer watches the outcomes of the live calls and sends nothing while they are answered. After

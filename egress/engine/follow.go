@@ -42,6 +42,9 @@ func (r *Replayer) follow(ctx context.Context) move {
 			r.stall = stall{}
 			return move{Probe, "progress"}
 		}
+		if r.refill() {
+			return move{Probe, "gap_again"}
+		}
 		r.idle(ctx, changed)
 	}
 	return move{Probe, "stopped"}

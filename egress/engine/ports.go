@@ -75,6 +75,8 @@ type Ports struct {
 	Divergences Divergences
 	// Chain, if any, is whose chain the clients must be on.
 	Chain Chain
+	// Primary, if any, is asked for blocks that the record lost. It needs no Decide: it only reads.
+	Primary Caller
 }
 
 // Chain knows which chain the primary is on.

@@ -273,9 +273,12 @@ func (r *Replayer) unconnected(ctx context.Context, goal chain.Call, err error) 
 			return move{CatchUp, ""}
 		}
 	}
-	r.show(func(s *Status) { s.Gap = gap })
 	r.goal = goal
-	return move{Follow, "gap: " + gap.Error()}
+	m, err := r.fillable(ctx, gap)
+	if err != nil {
+		return r.unfilled(ctx, err)
+	}
+	return m
 }
 
 // stuck is what follows a SYNCING: the client is asked again, and given up when that does not help.

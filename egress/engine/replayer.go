@@ -49,6 +49,8 @@ type Replayer struct {
 	roots    *compare.Roots
 	awaiting []comparison
 	payloads map[string]string // payload ids: the primary's to the client's
+	primary  *courier          // asks the primary for blocks; nil: it can't be asked
+	lacking  lacking
 	saveNext time.Time
 }
 
@@ -68,6 +70,9 @@ func New(cfg Config, target Target, tape *Tape, ports Ports, reg *Metrics, logge
 	}
 	r.courier, r.bodies = newCourier(&r.cfg, &r.target), bodies{tape: tape}
 	r.courier.observe = r.observed
+	if ports.Primary != nil {
+		r.primary = newCourier(&r.cfg, &Target{Caller: ports.Primary, Role: Primary})
+	}
 	return r, nil
 }
 

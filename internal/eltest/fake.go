@@ -31,6 +31,8 @@ type Config struct {
 	Capabilities []string
 	// Peers makes eth_syncing answer with an object while the head is behind.
 	Peers int
+	// RequestsAt is the number of the block that has execution requests, 0: none has.
+	RequestsAt uint64
 }
 
 // DefaultChainID is the chain of the genesis files in testdata.

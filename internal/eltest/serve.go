@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/core/types"
 
 	"millrace/internal/engineapi"
 )
@@ -211,6 +212,8 @@ func (f *Fake) execute(c engineapi.Call) (any, *fault) {
 	case "eth_getBlockByHash":
 		b, ok := f.chain.blocks[common.HexToHash(string(bytes.Trim(c.Param(0), `"`)))]
 		return f.block(b, ok), nil
+	case "engine_getPayloadBodiesByHashV1":
+		return f.bodies(c.Param(0)), nil
 	}
 	return nil, &fault{engineapi.CodeMethodNotFound, "the method " + c.Method + " does not exist/is not available"}
 }
@@ -251,5 +254,31 @@ func (f *Fake) block(b Block, ok bool) any {
 	return map[string]any{
 		"number": fmt.Sprintf("0x%x", b.Number), "hash": b.Hash, "parentHash": b.Parent,
 		"timestamp": fmt.Sprintf("0x%x", b.Timestamp), "stateRoot": b.Hash, "receiptsRoot": b.Hash, "transactions": []string{},
+		"miner": common.Address{}, "logsBloom": "0x00", "mixHash": b.Hash, "gasLimit": "0x1", "gasUsed": "0x0", "extraData": "0x", "baseFeePerGas": "0x7",
+		"blobGasUsed": "0x0", "excessBlobGas": "0x0", "withdrawalsRoot": b.Hash, "parentBeaconBlockRoot": b.Hash, "requestsHash": f.requests(b),
 	}
+}
+
+// requests is the hash of a block's execution requests: there are none but in the block that is configured to
+// have some.
+func (f *Fake) requests(b Block) common.Hash {
+	if b.Number > 0 && b.Number == f.cfg.RequestsAt {
+		return b.Hash
+	}
+	return types.EmptyRequestsHash
+}
+
+// bodies are those of the blocks with these hashes, null for one that was not executed.
+func (f *Fake) bodies(hashes []byte) any {
+	var asked []common.Hash
+	if err := json.Unmarshal(hashes, &asked); err != nil {
+		return nil
+	}
+	out := make([]any, len(asked))
+	for i, h := range asked {
+		if _, ok := f.chain.blocks[h]; ok {
+			out[i] = map[string]any{"transactions": []string{}, "withdrawals": []string{}}
+		}
+	}
+	return out
 }
