@@ -358,25 +358,6 @@ func (b *bed) post(t *testing.T, body []byte) string {
 	return string(answer)
 }
 
-func TestFailoverPromotesWhenThePrimaryIsGoneForLong(t *testing.T) {
-	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
-	network := newEL(t, 0x77, eltest.Config{})
-	b.driver = drive.New(drive.Config{
-		Target: b.endpoint(), Network: &drive.Endpoint{URL: network.URL(), Secret: network.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond,
-	})
-	require.NoError(t, b.driver.Sync(t.Context()))
-	b.slots(t, 5)
-	b.together(t, b.clients...)
-	b.clients[0].Stop()
-	b.slots(t, 3)
-	b.line("secondary promoted", 1)
-	refused := b.driver.Refused()
-	b.slots(t, 5)
-	require.Equal(t, refused, b.driver.Refused(), "b answers")
-	require.NoError(t, b.clients[0].Start())
-	b.together(t, b.clients...)
-}
-
 // With a bus of its own a second engine waits for the first one's lease.
 func TestASecondEngineWaitsForTheLease(t *testing.T) {
 	dir := t.TempDir()

@@ -13,6 +13,7 @@ import (
 
 	replayer "millrace/egress/engine"
 	"millrace/internal/eltest"
+	"millrace/internal/eltest/drive"
 )
 
 // One call fails, the consensus client is silent, and the primary is well.
@@ -32,6 +33,25 @@ func TestFailoverLeavesAPrimaryThatAnswers(t *testing.T) {
 	b.line("primary answers again", 1)
 	require.Nil(t, b.log.find("secondary promoted", 1))
 	require.Nil(t, b.log.find("failover", 1))
+}
+
+func TestFailoverPromotesWhenThePrimaryIsGoneForLong(t *testing.T) {
+	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
+	network := newEL(t, 0x77, eltest.Config{})
+	b.driver = drive.New(drive.Config{
+		Target: b.endpoint(), Network: &drive.Endpoint{URL: network.URL(), Secret: network.secret}, Genesis: miniGenesis(t), BuildWait: time.Microsecond,
+	})
+	require.NoError(t, b.driver.Sync(t.Context()))
+	b.slots(t, 5)
+	b.together(t, b.clients...)
+	b.clients[0].Stop()
+	b.slots(t, 3)
+	b.line("secondary promoted", 1)
+	refused := b.driver.Refused()
+	b.slots(t, 5)
+	require.Equal(t, refused, b.driver.Refused(), "b answers")
+	require.NoError(t, b.clients[0].Start())
+	b.together(t, b.clients...)
 }
 
 func TestTheSuccessorIsTheHighestInSyncThenTheFirstByName(t *testing.T) {

@@ -94,7 +94,7 @@ func (e *engineRole) current() *engineSet {
 // process began with it: that needs a restart.
 func (e *engineRole) prepare(cfg *Engine) (*engineSet, error) {
 	next := *cfg
-	next.Door = e.cfg.Door
+	next.Door = e.cfg.Door // clients takes the primary and the secrets' default from it
 	next.Replay.MaxCalls = e.cfg.Replay.MaxCalls
 	s, err := e.newSet(&next)
 	if err != nil {
@@ -127,7 +127,7 @@ func (e *engineRole) adopt(next *engineSet) error {
 	was := e.set
 	if was.same(next) {
 		next.close()
-		next.callers = was.callers
+		next.callers = was.callers // their connections are open, and replayers hold them
 		e.set = next
 		return nil
 	}

@@ -43,13 +43,14 @@ func (r *Replayer) fillable(ctx context.Context, gap *chain.Gap) (move, error) {
 	if r.primary == nil || r.target.LiveOnly || r.target.Role == Primary {
 		return move{}, errNobody
 	}
-	var path []common.Hash
-	number := uint64(0)
+	var path []common.Hash // newest first
+	number := uint64(0)    // of the last one
 	for h := gap.Parent; ; {
 		block, err := r.primary.header(ctx, h)
 		switch {
 		case err != nil:
 			return move{}, err
+		// Neither a circle nor a way past genesis, whatever the primary says.
 		case len(path) > 0 && uint64(block.Number)+1 != number || block.Number == 0:
 			return move{}, fmt.Errorf("%w: numbers that do not descend", errPartial)
 		case block.lacksRequests():
@@ -109,6 +110,7 @@ func (r *Replayer) fill(ctx context.Context) move {
 			if !ok {
 				return m
 			}
+			// One that is only accepted is executed by a forkchoice that names it.
 			if since++; f == accepted && since < r.cfg.Checkpoint && (len(path) > 0 || i < len(headers)-1) {
 				continue
 			}
@@ -125,7 +127,7 @@ func (r *Replayer) fill(ctx context.Context) move {
 // put sends one step; when ok is false the state changes.
 func (r *Replayer) put(ctx context.Context, step chain.Step, body []byte) (m move, f fate, ok bool) {
 	answer, f := r.courier.apply(ctx, r.session, step, body)
-	r.floor = r.session.Floor
+	r.floor = r.session.Floor // nothing recorded was sent, but the session may know more
 	if ctx.Err() != nil {
 		return move{Probe, "stopped"}, f, false
 	}
@@ -187,7 +189,7 @@ func (c *courier) header(ctx context.Context, h common.Hash) (*header, error) {
 
 // blocks are the client's headers and bodies of some blocks.
 func (c *courier) blocks(ctx context.Context, hashes []common.Hash) (headers []*header, bodies []*blockBody, err error) {
-	version := 1
+	version := 1 // two gives the access lists, which blocks have from Amsterdam on
 	for _, h := range hashes {
 		block, err := c.header(ctx, h)
 		if err != nil {

@@ -41,6 +41,7 @@ type header struct {
 	ExcessBlob jsontext.Value `json:"excessBlobGas"`
 	Slot       jsontext.Value `json:"slotNumber"`
 
+	// What tells the forks apart: each is there from its fork on.
 	Withdrawals *common.Hash `json:"withdrawalsRoot"`
 	BeaconRoot  *common.Hash `json:"parentBeaconBlockRoot"`
 	Requests    *common.Hash `json:"requestsHash"`
@@ -128,6 +129,7 @@ func rebuild(id uint64, h *header, b *blockBody) (chain.Step, []byte, error) {
 		GasLimit: h.GasLimit, GasUsed: h.GasUsed, Timestamp: h.Timestamp, Extra: h.Extra, BaseFee: h.BaseFee, Hash: h.Hash,
 		Transactions: b.Transactions,
 	}
+	// A member that is not there would make another payload with another hash, and the client would be blamed.
 	needed := []jsontext.Value{h.Miner, h.StateRoot, h.Receipts, h.Bloom, h.Mix, h.GasLimit, h.GasUsed, h.Extra, h.BaseFee}
 	if version >= 2 {
 		p.Withdrawals = b.Withdrawals
@@ -155,7 +157,7 @@ func rebuild(id uint64, h *header, b *blockBody) (chain.Step, []byte, error) {
 		params = append(params, hashes, h.BeaconRoot)
 	}
 	if version >= 4 {
-		params = append(params, []string{})
+		params = append(params, []string{}) // the execution requests: none
 	}
 	method := fmt.Sprintf("engine_newPayloadV%d", version)
 	body, err := json.Marshal(struct {
@@ -175,7 +177,7 @@ func rebuild(id uint64, h *header, b *blockBody) (chain.Step, []byte, error) {
 func blobHashes(transactions []string) ([]common.Hash, error) {
 	hashes := []common.Hash{}
 	for _, text := range transactions {
-		if !strings.HasPrefix(text, "0x03") {
+		if !strings.HasPrefix(text, "0x03") { // the type with blobs, without the blobs themselves in a block
 			continue
 		}
 		raw, err := hexutil.Decode(text)
