@@ -87,7 +87,7 @@ type Node struct {
 
 // Runtime tunes the Go runtime. GOGC, GOMEMLIMIT and GOMAXPROCS win when they are set.
 type Runtime struct {
-	GOGC        int   `name:"gogc" help:"Garbage collection target, percent: orders are short-lived, so more room means less work." default:"400"`
+	GOGC        int   `name:"gogc" help:"Garbage collection target, percent: orders are short-lived, so the more room, the less work; but room beyond the memory limit is given back and faulted in again, which costs more." default:"100"`
 	MemoryLimit int64 `name:"memory_limit" help:"Soft memory limit: near it, garbage is collected more often. 0: none." default:"384MiB" type:"bytes"`
 	SpareProcs  int   `name:"spare_procs" help:"How many more goroutines may run than there are CPUs: what runs for milliseconds in one piece then shares a CPU with what is urgent, by the kernel's measure." default:"1"`
 }

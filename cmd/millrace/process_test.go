@@ -22,14 +22,14 @@ func TestRuntimeIsTunedUnlessTheOperatorDid(t *testing.T) {
 		debug.SetGCPercent(gogc)
 		debug.SetMemoryLimit(limit)
 	})
-	c := Runtime{GOGC: 400, MemoryLimit: 512 << 20, SpareProcs: 2}
+	c := Runtime{GOGC: 300, MemoryLimit: 512 << 20, SpareProcs: 2}
 	tuneRuntime(c, []string{"GOGC=50", "GOMEMLIMIT=1GiB", "GOMAXPROCS=1"})
 	require.Equal(t, 1, runtime.GOMAXPROCS(0))
 	require.Equal(t, 100, debug.SetGCPercent(100))
 	require.Equal(t, int64(math.MaxInt64), debug.SetMemoryLimit(-1))
 	tuneRuntime(c, []string{"GOGCX=50"})
 	require.Equal(t, 3, runtime.GOMAXPROCS(0))
-	require.Equal(t, 400, debug.SetGCPercent(100))
+	require.Equal(t, 300, debug.SetGCPercent(100))
 	require.Equal(t, int64(512<<20), debug.SetMemoryLimit(-1))
 }
 
