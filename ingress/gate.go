@@ -29,8 +29,9 @@ type gate struct {
 	mu   sync.Mutex
 	free int // slots
 	lots [lots]lot
-	turn uint64 // grants so far
-	next uint64 // arrival number
+	good time.Time // when somebody who needs no place came last
+	turn uint64    // grants so far
+	next uint64    // arrival number
 }
 
 // The lots, the more urgent first.
@@ -47,6 +48,7 @@ type lot struct {
 	queue  waitlist
 	places int // free ones; below zero while more are taken than there should be
 	size   int // of places
+	rest   time.Duration
 }
 
 // candidate waits at the gate; granted gets true for a slot, false for a refusal.
@@ -127,6 +129,9 @@ func (g *gate) enqueue(r rank) *candidate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := &g.lots[r.lot()]
+	if r.lot() == lotGood {
+		g.good = time.Now()
+	}
 	if len(l.queue) == 0 && g.allows(r.lot()) {
 		g.take(r.lot())
 		return nil
@@ -221,12 +226,44 @@ func (g *gate) leave() {
 	g.grant()
 }
 
-// vacate passes the place on.
+// vacate passes the place on, once it has rested.
 func (g *gate) vacate(lot int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if rest := g.lots[lot].rest; rest > 0 {
+		time.AfterFunc(rest, func() { g.refill(lot) })
+		return
+	}
+	g.lots[lot].places++
+	g.grant()
+}
+
+func (g *gate) refill(lot int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.lots[lot].places++
 	g.grant()
+}
+
+// lastGood is when a request of a good sender came last.
+func (g *gate) lastGood() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.good
+}
+
+// pace sets for how long a lot's places rest after a request.
+func (g *gate) pace(lot int, rest time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lots[lot].rest = rest
+}
+
+// paced is what pace set.
+func (g *gate) paced(lot int) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lots[lot].rest
 }
 
 // resize sets the number of a lot's places; those taken already stay so.

@@ -12,20 +12,20 @@ func TestBusyCPUsLeaveTheBulkFewerPlaces(t *testing.T) {
 	g := newGate(4, 8, 64)
 	p := newPressure(g, 64)
 	for range 3 {
-		p.adjust(2 * pressed)
+		p.adjust(2*pressed, 0)
 	}
 	require.Equal(t, 8, g.sized(lotLow))
 	require.Equal(t, 64, g.sized(lotUnknown), "low ones give way first")
 	for range 100 {
-		p.adjust(2 * pressed)
+		p.adjust(2*pressed, 0)
 	}
 	for _, lot := range []int{lotLow, lotUnknown} {
 		require.Equal(t, fewestPlaces, g.sized(lot), "the bulk goes on")
 	}
-	p.adjust((pressed + relaxed) / 2)
+	p.adjust((pressed+relaxed)/2, 0)
 	require.Equal(t, fewestPlaces, g.sized(lotUnknown))
 	for range 100 {
-		p.adjust(0)
+		p.adjust(0, 0)
 	}
 	for _, lot := range []int{lotLow, lotUnknown} {
 		require.Equal(t, 64, g.sized(lot))
