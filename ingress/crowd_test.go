@@ -38,24 +38,24 @@ func TestPlacesOfLowSendersRestWhileGoodOnesWouldWait(t *testing.T) {
 	g := newGate(4, 8, 64)
 	p := newPressure(g, 64)
 	p.pace(2 * crowded)
-	require.Zero(t, g.paced(lotLow), "first they get fewer")
+	require.Zero(t, g.lowRest(), "first they get fewer")
 	for range 10 {
 		p.adjust(0, 2*crowded)
 	}
 	require.Equal(t, fewestPlaces, g.sized(lotLow))
 	require.Equal(t, 64, g.sized(lotUnknown))
 	p.pace(2 * crowded)
-	require.Equal(t, shortestRest, g.paced(lotLow))
+	require.Equal(t, shortestRest, g.lowRest())
 	for range 10 {
 		p.pace(2 * crowded)
 	}
-	require.Equal(t, longestRest, g.paced(lotLow), "the bulk goes on")
+	require.Equal(t, longestRest, g.lowRest(), "the bulk goes on")
 	p.adjust(0, 0)
 	require.Equal(t, fewestPlaces, g.sized(lotLow), "they rest less first")
 	for range 20 {
 		p.pace(0)
 	}
-	require.Zero(t, g.paced(lotLow))
+	require.Zero(t, g.lowRest())
 	p.adjust(0, 0)
 	require.Equal(t, fewestPlaces+1, g.sized(lotLow))
 }

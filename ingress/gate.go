@@ -259,11 +259,11 @@ func (g *gate) pace(lot int, rest time.Duration) {
 	g.lots[lot].rest = rest
 }
 
-// paced is what pace set.
-func (g *gate) paced(lot int) time.Duration {
+// lowRest is what pace set for low senders.
+func (g *gate) lowRest() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lots[lot].rest
+	return g.lots[lotLow].rest
 }
 
 // resize sets the number of a lot's places; those taken already stay so.

@@ -123,7 +123,7 @@ func gauges(f promauto.Factory, s *Server) {
 	gauge("millrace_ingress_gate_waiting", "Requests waiting for a CPU.", func() int64 { return int64(s.gate.waiting()) })
 	gauge("millrace_ingress_gate_places", "Requests of unknown senders that may be handled at once; the busier the CPUs, the fewer.", func() int64 { return int64(s.gate.sized(lotUnknown)) })
 	gauge("millrace_ingress_gate_low_places", "Requests of mostly low senders that may be handled at once; the busier the CPUs, the fewer.", func() int64 { return int64(s.gate.sized(lotLow)) })
-	gauge("millrace_ingress_gate_low_rest_microseconds", "How long a place of a mostly low sender rests after a request; zero unless the CPUs are crowded.", func() int64 { return s.gate.paced(lotLow).Microseconds() })
+	gauge("millrace_ingress_gate_low_rest_microseconds", "How long a place of a mostly low sender rests after a request; zero unless the CPUs are crowded.", func() int64 { return s.gate.lowRest().Microseconds() })
 	gauge("millrace_ingress_gate_capacity", "Requests that may wait for a CPU.", func() int64 { return int64(s.gate.limit) })
 	gauge("millrace_ingress_verdicts_waiting", "Orders waiting for their verdict.", func() int64 { return int64(s.waiters.len()) })
 	gauge("millrace_ingress_entities", "Signers whose activity is remembered.", func() int64 {
