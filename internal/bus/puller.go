@@ -151,11 +151,9 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 				return served, reopenTapped, errTapped
 			}
 			in.was(n)
+		case errors.Is(err, errNothing) && in.passing():
+			idle = 0 // it looks by itself, and stands still for no other reason
 		case errors.Is(err, errNothing):
-			if in.passing() { // it looks by itself, and stands still for no other reason
-				idle = 0
-				continue
-			}
 			if idle += idleTick; idle < wait {
 				continue
 			}
@@ -169,12 +167,17 @@ func (p *puller) session(ctx context.Context) (served bool, reason string, err e
 			if wait, idle = silence, 0; p.suspect != 0 {
 				wait = suspicion
 			}
-		case errors.Is(err, jetstream.ErrConsumerDeleted), errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, nats.ErrNoResponders):
+		case gone(err):
 			return served, reopenMissing, err
 		default:
 			return served, reopenClosed, err
 		}
 	}
+}
+
+// gone reports whether err says that there is no such consumer.
+func gone(err error) bool {
+	return errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, nats.ErrNoResponders)
 }
 
 // bare reports whether c hands out orders without their bodies: they are tapped.
