@@ -139,7 +139,7 @@ func TestAPanicBesideTheSlotBringsTheOrderBack(t *testing.T) {
 	_, err := p.handle(t.Context(), delivery(heavyBundle(t), 1), func() {})
 	require.ErrorIs(t, err, ErrPanic)
 	require.InDelta(t, 1, testutil.ToFloat64(p.metrics.panics), 0)
-	require.Empty(t, p.aside)
+	require.Eventually(t, func() bool { return len(p.aside) == 0 }, 10*time.Second, time.Millisecond, "given back after the answer")
 	require.True(t, p.alone.TryLock(), "the lock is free again")
 	p.alone.Unlock()
 }

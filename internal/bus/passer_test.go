@@ -63,9 +63,14 @@ func TestTapPassingReadsNoCopies(t *testing.T) {
 	require.Equal(t, 300, fed.distinct())
 	require.Len(t, ended.list, 300)
 	require.Len(t, fed.list, 300)
-	require.Empty(t, b.tap.hand.orders)
-	require.Empty(t, b.tap.hand.stored[order.PriorityHigh].known)
-	require.Empty(t, f.classes[order.PriorityHigh].early.orders.known)
+	h, e := b.tap.hand, &f.classes[order.PriorityHigh].early
+	require.Eventually(t, func() bool { // what is known goes after the answer to the move
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(h.orders)+len(h.stored[order.PriorityHigh].known)+len(e.orders.known) == 0
+	}, soon, tick)
 }
 
 // What has not ended keeps the consumer below it, so it comes again to who takes over.
