@@ -5,11 +5,10 @@
 // # Recording
 //
 // A [Recorder] takes records without ever waiting and without ever failing the call that they are of.
-// It writes each to the spool, an append-only file, and publishes what the spool holds, oldest first,
-// with several messages under way. A record leaves the spool when the store has acknowledged it. So
-// a bus that is away, a process that is killed and the two at once lose nothing, and what was spooled is
-// stored before what came later, without a special case for either. The spool is not synced: it is
-// for processes that die, not for machines.
+// It writes each to the spool, an append-only file, and publishes what the spool holds, oldest first. A
+// record leaves the spool when the store has acknowledged it. So a bus that is away, a process that is killed and
+// the two at once lose nothing, and what was spooled is stored before what came later, without a special case for
+// either. The spool is not synced: it is for processes that die, not for machines.
 //
 // Where the spool can't be written, records wait in memory and are published from there. Whatever is lost is
 // counted by reason in millrace_engine_record_lost_total: no room in memory, in the spool (its oldest go) or
@@ -17,10 +16,9 @@
 //
 // # Order and repeats
 //
-// Each message expects the id of the one before it as the last of the stream, so a message that was lost on
-// the way is never overtaken by those behind it. After any trouble the stream is read from the last
-// acknowledged sequence on: what of the spool is there already is not sent again, however long ago and however
-// much it was.
+// A record is sent when the one before it is stored, so one that was lost on the way is never overtaken by
+// those behind it. After any trouble the stream is read from the last acknowledged sequence on: what of the
+// spool is there already is not sent again, however long ago and however much it was.
 // Message ids are <epoch>.<sequence>.<q|o>, so within two minutes the server itself drops a repeat. A
 // record that exceeds a message is sent in parts under one try; an interrupted one is sent once more as a whole.
 //

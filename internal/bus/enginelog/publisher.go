@@ -16,9 +16,6 @@ import (
 const (
 	// ackTimeout is how long an acknowledgement is waited for.
 	ackTimeout = 2 * time.Second
-	// windowMessages and windowBytes bound what is under way; one record always is allowed.
-	windowMessages = 64
-	windowBytes    = 32 << 20
 	// partsUnderWay is how many parts of one record are under way at a time: a store that is slow acknowledges
 	// the last of many only after ackTimeout, however often they are sent. Each try has half of the one before.
 	partsUnderWay = 4
@@ -36,7 +33,10 @@ const (
 	codeHeaderTooLarge  = 10097
 )
 
-// publisher publishes what the journal hands out, in its order. It is used by one goroutine, ended aside.
+// publisher publishes what the journal hands out, in its order: a record is sent when the one before it is
+// stored. Expecting what is before it (Nats-Expected-Last-Msg-Id) would allow for more under way, but a message
+// whose expectation fails stops a replicated stream for good (nats-server 2.15.3). It is used by one goroutine,
+// ended aside.
 type publisher struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream
@@ -46,14 +46,7 @@ type publisher struct {
 	final chan struct{} // closed: end when the journal is empty
 	ended chan struct{} // closed when run returns
 
-	flying []*flight // oldest first
-	count  int       // messages under way
-	bytes  int64     // their bytes
-	// previous is the message id that the next message expects before it; empty: none is expected, and
-	// so it travels alone.
-	previous string
-	held     *item // handed out and not sent
-	heldMark mark
+	flying   *flight             // nil: nothing is under way
 	found    map[string]*finding // what the stream has of what is to be sent next, by the record's message id
 	stored   *idSet              // the records that it has, of all; nil: none of what is to be sent
 	broken   bool                // begin anew at what is not settled
@@ -67,8 +60,6 @@ type flight struct {
 	it   *item
 	mark mark
 	acks []jetstream.PubAckFuture // of its messages that were not acknowledged
-	ids  []string
-	size int64
 	// Of a record in parts: its try, the bytes of a part, and how many there are and were sent.
 	try, most, parts, sent int
 }
@@ -78,7 +69,7 @@ func (f *flight) whole() bool { return f.sent == f.parts }
 
 func newPublisher(nc *nats.Conn, j *journal, timeout time.Duration, log *slog.Logger, m *metrics) (*publisher, error) {
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(timeout),
-		jetstream.WithPublishAsyncMaxPending(subjects.MaxChunks+windowMessages), jetstream.WithDefaultTimeout(ackTimeout))
+		jetstream.WithPublishAsyncMaxPending(subjects.MaxChunks+partsUnderWay), jetstream.WithDefaultTimeout(ackTimeout))
 	if err != nil {
 		return nil, err
 	}
@@ -104,11 +95,7 @@ func (p *publisher) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := p.fill(ctx); err != nil {
-			p.interrupt(ctx, err)
-			continue
-		}
-		if len(p.flying) == 0 {
+		if p.flying == nil && !p.next(ctx) {
 			if !p.idle(ctx) {
 				return nil
 			}
@@ -143,91 +130,62 @@ func (p *publisher) finished() bool {
 	}
 }
 
-// await waits for the oldest acknowledgement, or for more to send while there is room.
+// next sends the oldest record that is not stored; false: there is none.
+func (p *publisher) next(ctx context.Context) bool {
+	it, m, ok := p.j.next()
+	if !ok {
+		return false
+	}
+	p.flying = &flight{it: it, mark: m}
+	find := p.take(it)
+	if find.whole {
+		p.m.repeats.Inc()
+		p.settle(find.sequence)
+		return true
+	}
+	if p.slow.of(it) >= slowTries {
+		p.giveUp(ctx)
+		return true
+	}
+	if err := p.send(find.try + 1); err != nil {
+		p.interrupt(ctx, err)
+	}
+	return true
+}
+
+// await waits for the oldest acknowledgement of what is under way.
 func (p *publisher) await(ctx context.Context) {
-	f := p.flying[0]
-	var more <-chan struct{}
-	if p.room() {
-		more = p.j.wake
+	f := p.flying
+	if f == nil {
+		return
 	}
 	select {
 	case ack := <-f.acks[0].Ok():
-		p.acknowledged(ctx, f, ack)
+		p.acknowledged(ctx, ack)
 	case err := <-f.acks[0].Err():
-		p.refused(ctx, f, err)
-	case <-more:
+		p.refused(ctx, err)
 	case <-ctx.Done():
 	}
 }
 
-// room reports whether another record may be sent.
-func (p *publisher) room() bool {
-	if len(p.flying) == 0 {
-		return true
+// send publishes the record: as one message, or in parts as the try with this number.
+func (p *publisher) send(try int) error {
+	f, most := p.flying, p.most()
+	if len(f.it.body) <= most {
+		return p.message(f.it.message(0, 0).String(), "", f.it.body)
 	}
-	if p.previous == "" || !p.flying[len(p.flying)-1].whole() {
-		return false
-	}
-	return p.count < windowMessages && p.bytes < windowBytes
+	f.try, f.most, f.parts = try, most, (len(f.it.body)+most-1)/most
+	return p.parts()
 }
 
-// fill sends while there is room.
-func (p *publisher) fill(ctx context.Context) error {
-	for p.room() {
-		if p.held == nil {
-			it, m, ok := p.j.next()
-			if !ok {
-				return nil
-			}
-			p.held, p.heldMark = it, m
-		}
-		it := p.held
-		find := p.take(it)
-		if find.whole {
-			if len(p.flying) > 0 {
-				// Settled in its turn: what is before it is not acknowledged yet.
-				p.found[it.message(0, 0).String()] = find
-				return nil
-			}
-			p.m.repeats.Inc()
-			p.settle(it, p.heldMark, find.sequence)
-			p.held = nil
-			continue
-		}
-		if p.slow.of(it) >= slowTries {
-			if len(p.flying) > 0 {
-				return nil
-			}
-			p.giveUp(ctx, it, p.heldMark)
-			continue
-		}
-		if err := p.send(it, p.heldMark, find.try+1); err != nil {
-			return err
-		}
-		p.held = nil
-	}
-	return nil
-}
-
-// send publishes a record: as one message, or in parts as the try with this number.
-func (p *publisher) send(it *item, m mark, try int) error {
-	f := &flight{it: it, mark: m}
-	p.flying = append(p.flying, f)
-	most := p.most()
-	if len(it.body) <= most {
-		return p.message(f, it.message(0, 0).String(), "", it.body)
-	}
-	f.try, f.most, f.parts = try, most, (len(it.body)+most-1)/most
-	return p.parts(f)
-}
-
-// parts sends the next parts of f's record.
-func (p *publisher) parts(f *flight) error {
+// parts sends the next parts of the record.
+func (p *publisher) parts() error {
+	f := p.flying
 	most := max(partsUnderWay>>p.slow.of(f.it), 1)
 	for !f.whole() && len(f.acks) < most {
 		f.sent++
 		part := f.it.body[(f.sent-1)*f.most : min(f.sent*f.most, len(f.it.body))]
-		if err := p.message(f, f.it.message(f.try, f.sent).String(), subjects.Chunk(f.sent, f.parts), part); err != nil {
+		if err := p.message(f.it.message(f.try, f.sent).String(), subjects.Chunk(f.sent, f.parts), part); err != nil {
 			return err
 		}
 	}
@@ -240,61 +198,49 @@ func (p *publisher) most() int {
 	return max(min(chunkMost, server-subjects.HeaderRoom, server*3/4), 1<<10)
 }
 
-func (p *publisher) message(f *flight, id, chunk string, data []byte) error {
+func (p *publisher) message(id, chunk string, data []byte) error {
+	f := p.flying
 	msg := &nats.Msg{Subject: f.it.subject(), Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
 	if chunk != "" {
 		msg.Header[subjects.HeaderChunk] = []string{chunk}
 	}
-	if p.previous != "" {
-		msg.Header[jetstream.ExpectedLastMsgIDHeader] = []string{p.previous}
-	}
-	ack, err := p.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0)) // a retry would come out of order
+	ack, err := p.js.PublishMsgAsync(msg, jetstream.WithRetryAttempts(0)) // resume looks first what became of it
 	if err != nil {
 		return err
 	}
-	f.acks, f.ids = append(f.acks, ack), append(f.ids, id)
-	f.size += int64(len(data))
-	p.count++
-	p.bytes += int64(len(data))
-	p.previous = id
+	f.acks = append(f.acks, ack)
 	return nil
 }
 
-// acknowledged notes the acknowledgement of f's oldest message.
-func (p *publisher) acknowledged(ctx context.Context, f *flight, ack *jetstream.PubAck) {
-	id := f.ids[0]
-	f.acks, f.ids = f.acks[1:], f.ids[1:]
-	p.count--
-	if ack.Duplicate && p.previous == id {
-		p.previous = "" // it is not the stream's last one
-	}
+// acknowledged notes the acknowledgement of the oldest message under way.
+func (p *publisher) acknowledged(ctx context.Context, ack *jetstream.PubAck) {
+	f := p.flying
+	f.acks = f.acks[1:]
 	if !f.whole() {
-		if err := p.parts(f); err != nil {
+		if err := p.parts(); err != nil {
 			p.interrupt(ctx, err)
 		}
 		return
 	}
-	if len(f.acks) > 0 {
-		return
-	}
-	p.flying = p.flying[1:]
-	p.bytes -= f.size
-	p.tries = 0
-	p.settle(f.it, f.mark, ack.Sequence)
-	if p.count == 0 {
-		p.calm(ctx)
+	if len(f.acks) == 0 {
+		p.tries = 0
+		p.settle(ack.Sequence)
 	}
 }
 
-func (p *publisher) settle(it *item, m mark, sequence uint64) {
-	p.j.settle(m, sequence)
-	p.m.stored[it.kind].Inc()
+// settle notes that the record in hand is stored.
+func (p *publisher) settle(sequence uint64) {
+	f := p.flying
+	p.flying = nil
+	p.j.settle(f.mark, sequence)
+	p.m.stored[f.it.kind].Inc()
 	p.m.settled.Add(1)
-	p.m.seconds.Observe(max(time.Since(it.taken), 0).Seconds())
+	p.m.seconds.Observe(max(time.Since(f.it.taken), 0).Seconds())
 }
 
 // refused decides about a message that was not, or perhaps not, stored.
-func (p *publisher) refused(ctx context.Context, f *flight, err error) {
+func (p *publisher) refused(ctx context.Context, err error) {
+	f := p.flying
 	var api *jetstream.APIError
 	if errors.As(err, &api) && (api.ErrorCode == codeMessageTooLarge || api.ErrorCode == codeHeaderTooLarge) ||
 		errors.Is(err, nats.ErrMaxPayload) {
@@ -313,7 +259,7 @@ func (p *publisher) refused(ctx context.Context, f *flight, err error) {
 func (p *publisher) interrupt(ctx context.Context, cause error) {
 	p.broken = true
 	p.m.troubles.Inc()
-	p.flying, p.count, p.bytes, p.held, p.previous = nil, 0, 0, nil, ""
+	p.flying = nil
 	p.j.rewind()
 	if p.tries > 0 && !p.spooling && ctx.Err() == nil {
 		p.spooling = true

@@ -36,9 +36,9 @@ func (p *publisher) take(it *item) *finding {
 }
 
 // reconcile reads from the stream which of the records that are to be sent are there already. What was under
-// way when the bus or the process went is among the next windowMessages of the journal, and of those it is
-// known how many parts are there. But where the spool's place was lost, or could not be written, any number
-// of them may be stored: so of all others it is noted whether they are. ctx has no deadline: each request has
+// way when the bus or the process went is the next one of the journal, and of that it is known how many parts are
+// there. But where the spool's place was lost, or could not be written, any number of them may be stored: so of
+// all others it is noted whether they are. ctx has no deadline: each request has
 // the library's own, as a request without a responder is not answered at all.
 func (p *publisher) reconcile(ctx context.Context) error {
 	p.found, p.stored = nil, nil
@@ -77,18 +77,14 @@ func (p *publisher) reconcile(ctx context.Context) error {
 	return nil
 }
 
-// candidates are the records that were sent last.
+// candidates is the record that was sent last; none: nothing is left to be sent.
 func (p *publisher) candidates() map[string]*finding {
-	all := make(map[string]*finding, windowMessages)
-	for range windowMessages {
-		it, _, ok := p.j.next()
-		if !ok {
-			break
-		}
-		all[it.message(0, 0).String()] = &finding{}
-	}
+	it, _, ok := p.j.next()
 	p.j.rewind()
-	return all
+	if !ok {
+		return nil
+	}
+	return map[string]*finding{it.message(0, 0).String(): {}}
 }
 
 // note enters a message of the stream among the findings.

@@ -30,11 +30,12 @@ func (s *slowness) of(it *item) int {
 	return s.tries
 }
 
-// giveUp loses the record that is held, which the store is too slow for.
-func (p *publisher) giveUp(ctx context.Context, it *item, m mark) {
+// giveUp loses the record in hand, which the store is too slow for.
+func (p *publisher) giveUp(ctx context.Context) {
+	it := p.flying.it
 	p.m.lose(lostTooSlow, 1)
 	p.log.LogAttrs(ctx, slog.LevelError, "the bus is too slow for this record, it is lost",
 		slog.String("id", it.id.String()), slog.Int("bytes", len(it.body)), slog.Int("tries", p.slow.tries))
-	p.j.settle(m, 0)
-	p.held, p.slow = nil, slowness{}
+	p.j.settle(p.flying.mark, 0)
+	p.flying, p.slow = nil, slowness{}
 }
