@@ -27,6 +27,7 @@ var allowed = []row{
 	{"internal/order", nil},
 	{"internal/jsonrpc", nil},
 	{"internal/retry", nil},
+	{"internal/rpcapi", nil},
 	{"internal/engineapi", []string{"internal/jsonrpc"}},
 	{"internal/engineapi/record", []string{"internal/engineapi"}},
 	{"internal/eltest", []string{"internal/engineapi", "internal/engineapi/record"}},

@@ -1,0 +1,81 @@
+package rpcapi
+
+import (
+	"context"
+	"errors"
+)
+
+// Why a call was not answered by a node. The texts are prio-load-balancer's where it has one, without its nodes'
+// addresses.
+var (
+	// ErrQueueFull: the cap of the call's class is reached.
+	ErrQueueFull = errors.New("queue full")
+	// ErrQueueTimeout: it waited in the queue for as long as a call may.
+	ErrQueueTimeout = errors.New("request timeout hit before processing")
+	// ErrNodeTimeout: no place came free in time, or no node answered in time.
+	ErrNodeTimeout = errors.New("node timeout")
+	// ErrNoNode: there are no nodes, or none that may be used.
+	ErrNoNode = errors.New("no nodes available")
+	// ErrUnreachable: every node that was tried failed to take the call or to answer it.
+	ErrUnreachable = errors.New("proxying request failed")
+	// ErrFilterNotFound: the node that has the filter is gone.
+	ErrFilterNotFound = errors.New("filter id not found")
+	// ErrAnswerTooLarge: a node's answer exceeds gateway.max_answer.
+	ErrAnswerTooLarge = errors.New("response too large")
+	// ErrStopping: the gateway does not take calls any more.
+	ErrStopping = errors.New("shutting down")
+)
+
+// NodeError is what the last node said that was asked, with a status of 400 or more.
+type NodeError struct {
+	Status int
+	Body   []byte
+	Node   *Node
+	Tries  int
+}
+
+func (e *NodeError) Error() string { return "the node answered with an error status" }
+
+// Reason is why a call failed, for metrics, logs and X-LB-Error.
+type Reason string
+
+// Reasons.
+const (
+	ReasonRateLimited   Reason = "rate_limited"
+	ReasonQueueFull     Reason = "queue_full"
+	ReasonQueueTimeout  Reason = "queue_timeout"
+	ReasonNodeTimeout   Reason = "node_timeout"
+	ReasonNoNode        Reason = "no_node"
+	ReasonUnreachable   Reason = "node_unreachable"
+	ReasonNodeError     Reason = "node_error"
+	ReasonTooLarge      Reason = "too_large"
+	ReasonBatchTooLarge Reason = "batch_too_large"
+	ReasonMethodDenied  Reason = "method_denied"
+	ReasonFilter        Reason = "filter_not_found"
+	ReasonAnswer        Reason = "response_too_large"
+	ReasonCanceled      Reason = "canceled"
+	ReasonStopping      Reason = "stopping"
+	ReasonInvalid       Reason = "invalid_request"
+	ReasonInternal      Reason = "internal"
+)
+
+// ReasonOf maps an error of a call to its reason.
+func ReasonOf(err error) Reason {
+	var node *NodeError
+	if errors.As(err, &node) {
+		return ReasonNodeError
+	}
+	for _, k := range []struct {
+		err    error
+		reason Reason
+	}{
+		{ErrQueueFull, ReasonQueueFull}, {ErrQueueTimeout, ReasonQueueTimeout}, {ErrNodeTimeout, ReasonNodeTimeout},
+		{ErrNoNode, ReasonNoNode}, {ErrUnreachable, ReasonUnreachable}, {ErrFilterNotFound, ReasonFilter},
+		{ErrAnswerTooLarge, ReasonAnswer}, {ErrStopping, ReasonStopping}, {context.Canceled, ReasonCanceled},
+	} {
+		if errors.Is(err, k.err) {
+			return k.reason
+		}
+	}
+	return ReasonInternal
+}
