@@ -61,17 +61,22 @@ const (
 
 // ReasonOf maps an error of a call to its reason.
 func ReasonOf(err error) Reason {
-	var node *NodeError
-	if errors.As(err, &node) {
+	if _, ok := errors.AsType[*NodeError](err); ok {
 		return ReasonNodeError
 	}
 	for _, k := range []struct {
 		err    error
 		reason Reason
 	}{
-		{ErrQueueFull, ReasonQueueFull}, {ErrQueueTimeout, ReasonQueueTimeout}, {ErrNodeTimeout, ReasonNodeTimeout},
-		{ErrNoNode, ReasonNoNode}, {ErrUnreachable, ReasonUnreachable}, {ErrFilterNotFound, ReasonFilter},
-		{ErrAnswerTooLarge, ReasonAnswer}, {ErrStopping, ReasonStopping}, {context.Canceled, ReasonCanceled},
+		{ErrQueueFull, ReasonQueueFull},
+		{ErrQueueTimeout, ReasonQueueTimeout},
+		{ErrNodeTimeout, ReasonNodeTimeout},
+		{ErrNoNode, ReasonNoNode},
+		{ErrUnreachable, ReasonUnreachable},
+		{ErrFilterNotFound, ReasonFilter},
+		{ErrAnswerTooLarge, ReasonAnswer},
+		{ErrStopping, ReasonStopping},
+		{context.Canceled, ReasonCanceled},
 	} {
 		if errors.Is(err, k.err) {
 			return k.reason
