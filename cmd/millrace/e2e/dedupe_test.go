@@ -51,7 +51,7 @@ func replaceable(t *testing.T, uuid string, nonce int) []byte {
 }
 
 func TestAnInvalidOrderIsRefusedAgainAtTheOtherDoor(t *testing.T) {
-	p := startSplit(t, 2, 1)
+	p := startSplit(t, 2, 1, "--ingress.verdict_wait=10s") // on a busy machine, too
 	o := orderOf(t, loadtest.ShapeInvalid)
 	for i, door := range []string{p.doors[0], p.doors[1], p.doors[0]} {
 		r := send(t, door, o.Header, o.Body)
