@@ -11,30 +11,31 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"millrace/egress"
+	"millrace/internal/wire"
 )
 
 // maxRetryAfter bounds what a builder may ask for; the order's deadline ends it sooner anyway.
 const maxRetryAfter = time.Hour
 
 // judge says what an answer means (CORRECTNESS 15). readErr is what ended the reading of it.
-func (b *Builder) judge(res *http.Response, answer []byte, readErr error) egress.Result {
-	r := egress.Result{Status: res.StatusCode, RetryAfter: retryAfter(res.Header.Get("Retry-After"), b.clock.Now())}
+func (b *Builder) judge(res wire.Answer, readErr error) egress.Result {
+	r := egress.Result{Status: res.Status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), b.clock.Now())}
 	switch {
-	case res.StatusCode >= 200 && res.StatusCode < 300:
-		b.judgeSuccess(&r, answer, readErr)
-	case res.StatusCode == http.StatusRequestTimeout, res.StatusCode == http.StatusTooEarly,
-		res.StatusCode == http.StatusTooManyRequests:
+	case res.Status >= 200 && res.Status < 300:
+		b.judgeSuccess(&r, res.Body, readErr)
+	case res.Status == http.StatusRequestTimeout, res.Status == http.StatusTooEarly,
+		res.Status == http.StatusTooManyRequests:
 		r.Verdict = egress.Busy
-	case res.StatusCode >= 400 && res.StatusCode < 500:
+	case res.Status >= 400 && res.Status < 500:
 		r.Verdict = egress.Rejected
-		if code, text, ok := rpcError(answer); ok {
+		if code, text, ok := rpcError(res.Body); ok {
 			r.RPCCode, r.Text = code, text
 		}
 	default: // 5xx, and redirects, which are an operator's mistake that can be mended in time
 		r.Verdict = egress.Busy
 	}
 	if r.Text == "" && r.Verdict != egress.Accepted {
-		r.Text = statusText(res.StatusCode, answer)
+		r.Text = statusText(res.Status, res.Body)
 	}
 	return r
 }

@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"millrace/egress"
+	"millrace/internal/wire"
 )
 
 const (
@@ -62,12 +64,12 @@ func Fingerprint(rawURL string) string {
 
 // Builder sends orders to one builder. It is an egress.Sender.
 type Builder struct {
-	head      *head
+	head      head
 	timeout   time.Duration
 	busyCodes map[int]bool
 	signer    *Signer
 	clock     Clock
-	conns     *conns
+	peer      *wire.Peer
 }
 
 // New returns the sender for one builder; it dials on the first order.
@@ -83,19 +85,28 @@ func New(t Target, busyCodes []int, s *Signer, clock Clock, inFlight int) (*Buil
 	if err != nil {
 		return nil, fmt.Errorf("builder %s: %w", t.Name, err)
 	}
-	b := &Builder{
-		head: h, timeout: t.Timeout, busyCodes: map[int]bool{}, signer: s, clock: clock,
-		conns: newConns(u, inFlight+spareConns),
+	p, err := wire.New(u, wireConfig(inFlight))
+	if err != nil {
+		return nil, fmt.Errorf("builder %s: %w", t.Name, err)
 	}
+	b := &Builder{head: h, timeout: t.Timeout, busyCodes: map[int]bool{}, signer: s, clock: clock, peer: p}
 	for _, code := range busyCodes {
 		b.busyCodes[code] = true
 	}
 	return b, nil
 }
 
+// wireConfig is for a loop with so many requests on the wire.
+func wireConfig(inFlight int) wire.Config {
+	return wire.Config{
+		MaxConns: inFlight + spareConns, IdleTimeout: idleTimeout, ConnectTimeout: connectTimeout, KeepAlive: keepAlive,
+		MaxHead: maxAnswer, MaxBody: maxAnswer,
+	}
+}
+
 // CloseIdle closes connections that nobody uses, once the builder is gone from the configuration;
 // those in use are closed after their request.
-func (b *Builder) CloseIdle() { b.conns.close() }
+func (b *Builder) CloseIdle() { b.peer.Close() }
 
 // Send makes one request.
 func (b *Builder) Send(ctx context.Context, a egress.Attempt) egress.Result {
@@ -104,12 +115,12 @@ func (b *Builder) Send(ctx context.Context, a egress.Attempt) egress.Result {
 		deadline = d
 	}
 	signature, err := b.signer.Sign(a.Order)
-	if err == nil && !isValue(a.Order.Traceparent) {
-		err = errTraceparent
+	if err == nil && !wire.ValidValue(a.Order.Traceparent) {
+		err = errTraceparent // it comes from the store, so from elsewhere
 	}
 	for err == nil {
-		var c *conn
-		if c, err = b.conns.take(ctx, deadline); err != nil {
+		var c *wire.Conn
+		if c, err = b.peer.Take(ctx, deadline); err != nil {
 			break
 		}
 		if r, stale := b.exchange(ctx, c, a, signature); !stale {
@@ -121,53 +132,41 @@ func (b *Builder) Send(ctx context.Context, a egress.Attempt) egress.Result {
 
 // exchange makes the request on c, and gives c back. Stale: the builder had given the connection up
 // and not a byte was written, so that another connection may be tried.
-func (b *Builder) exchange(ctx context.Context, c *conn, a egress.Attempt, signature string) (r egress.Result, stale bool) {
-	stop := context.AfterFunc(ctx, c.interrupt)
+func (b *Builder) exchange(ctx context.Context, c *wire.Conn, a egress.Attempt, signature string) (r egress.Result, stale bool) {
+	stop := c.Watch(ctx)
 	reuse := false
 	defer func() {
-		// Once the interruption has begun, it may come at any time: also to the next request.
 		if stop() && reuse {
-			b.conns.put(c)
+			b.peer.Put(c)
 		} else {
-			b.conns.drop(ctx, c)
+			b.peer.Drop(ctx, c)
 		}
 	}()
-	c.head = b.head.append(c.head[:0], a, signature, b.clock.Now())
+	c.Head = b.head.append(c.Head[:0], a, signature, b.clock.Now())
 	first := time.Now()
-	n, unwritten := c.write(a.Order.Body)
+	n, unwritten := c.Write(a.Order.Body)
 	if n == 0 {
 		first = time.Time{}
 	}
 	r = egress.Result{Verdict: egress.Unreachable, FirstByte: first}
-	if unwritten != nil && (n == 0 || isTimeout(unwritten)) {
-		r.Text = plainly(ctx, unwritten).Error()
-		return r, c.used && !isTimeout(unwritten)
+	late := errors.Is(unwritten, os.ErrDeadlineExceeded)
+	if unwritten != nil && (n == 0 || late) {
+		r.Text = wire.Plainly(ctx, unwritten).Error()
+		return r, c.Used() && !late
 	}
-	res, answer, err := c.answer() //nolint:bodyclose // Close would read an endless body to its end
+	answer, err := c.Answer(http.MethodPost)
+	if errors.Is(err, wire.ErrTooLarge) {
+		err = nil // what was read of it has to do
+	}
 	switch {
-	case res != nil: // also when the builder hung up on the body: it can't have it, but may say why
-		r = b.judge(res, answer, plainly(ctx, err))
+	case answer.Status != 0: // also when the builder hung up on the body: it can't have it, but may say why
+		r = b.judge(answer, wire.Plainly(ctx, err))
 		r.FirstByte = first
-		reuse = unwritten == nil && c.intact
+		reuse = unwritten == nil && c.Reusable()
 	case unwritten != nil:
 		r.Text = unwritten.Error()
 	default:
-		r.Verdict, r.Text = egress.Lost, plainly(ctx, err).Error()
+		r.Verdict, r.Text = egress.Lost, wire.Plainly(ctx, err).Error()
 	}
 	return r, false
-}
-
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
-
-// plainly says what a deadline of a connection stands for: the end of ctx, or of the time that one
-// request has.
-func plainly(ctx context.Context, err error) error {
-	switch {
-	case !isTimeout(err):
-		return err
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	default:
-		return context.DeadlineExceeded
-	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"millrace/egress"
 	"millrace/internal/order"
+	"millrace/internal/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -45,6 +46,31 @@ func newBuilder(tb testing.TB, url string, busy ...int) *Builder {
 	require.NoError(tb, err)
 	tb.Cleanup(b.CloseIdle)
 	return b
+}
+
+// rewire gives b another way to connect, or other bounds.
+func (b *Builder) rewire(tb testing.TB, url string, change func(*wire.Config)) {
+	tb.Helper()
+	u, err := parseURL(url)
+	require.NoError(tb, err)
+	c := wireConfig(8)
+	change(&c)
+	b.peer, err = wire.New(u, c)
+	require.NoError(tb, err)
+	tb.Cleanup(b.CloseIdle)
+}
+
+// dialing has f make the connections to url.
+func dialing(url string, f func(*net.TCPConn)) func(*wire.Config) {
+	return func(c *wire.Config) {
+		c.Dial = func(ctx context.Context) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(url, "http://"))
+			if err == nil {
+				f(conn.(*net.TCPConn))
+			}
+			return conn, err
+		}
+	}
 }
 
 func serve(tb testing.TB, h http.HandlerFunc) *httptest.Server {
@@ -335,7 +361,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(404, []byte("\xff\xfe"))
 	b := newBuilder(f, "http://127.0.0.1:1", 1)
 	f.Fuzz(func(t *testing.T, status int, answer []byte) {
-		r := b.judge(&http.Response{StatusCode: status}, answer, nil)
+		r := b.judge(wire.Answer{Status: status, Body: answer}, nil)
 		require.NotZero(t, r.Verdict)
 		require.LessOrEqual(t, len(r.Text), 400)
 	})

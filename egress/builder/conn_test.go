@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/egress"
+	"millrace/internal/wire"
 )
 
 const (
@@ -166,8 +167,8 @@ func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 		}))
 		r := send(b)
 		require.Equal(t, egress.Lost, r.Verdict)
-		require.Equal(t, errLongHead.Error(), r.Text)
-		require.Zero(t, b.conns.open)
+		require.Equal(t, "headers of the answer exceed the bound of 65536 bytes", r.Text)
+		require.Zero(t, b.peer.Stats().Open)
 	}
 }
 
@@ -195,20 +196,14 @@ func TestRule15ARequestIsNotRepeatedOnceItIsWritten(t *testing.T) {
 
 func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 	begun := make(chan struct{}, 1)
-	b := newBuilder(t, scripted(t, func(p *peer) {
+	url := scripted(t, func(p *peer) {
 		_ = p.SetReadBuffer(4096)
 		_, _ = p.br.ReadByte()
 		begun <- struct{}{}
 		p.request() // too long to come before the end of the test
-	}))
-	dial := b.conns.dial
-	b.conns.dial = func(ctx context.Context) (net.Conn, error) {
-		c, err := dial(ctx)
-		if err == nil {
-			err = c.(*net.TCPConn).SetWriteBuffer(4096)
-		}
-		return c, err
-	}
+	})
+	b := newBuilder(t, url)
+	b.rewire(t, url, dialing(url, func(c *net.TCPConn) { require.NoError(t, c.SetWriteBuffer(4096)) }))
 	o := anOrder()
 	o.Body = make([]byte, 16<<20)
 	_, err := b.signer.Sign(o) // takes longer than what is to end the request
@@ -224,7 +219,7 @@ func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 		require.Equal(t, egress.Unreachable, r.Verdict)
 		require.Equal(t, text, r.Text)
 		require.False(t, r.FirstByte.IsZero())
-		require.Zero(t, b.conns.open)
+		require.Zero(t, b.peer.Stats().Open)
 		ctx, b.timeout = t.Context(), 300*time.Millisecond
 	}
 }
@@ -242,7 +237,7 @@ func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing
 	r := b.Send(t.Context(), egress.Attempt{Order: o, Number: 1})
 	require.Equal(t, egress.Rejected, r.Verdict, r.Text)
 	require.Equal(t, "http 413 long", r.Text)
-	require.Zero(t, b.conns.open, "it is not used again")
+	require.Zero(t, b.peer.Stats().Open, "it is not used again")
 }
 
 func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
@@ -287,52 +282,58 @@ func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
 	}
 }
 
-// deaf is a connection from which an answer is read that was made up.
-type deaf struct {
-	net.Conn
-	r io.Reader
+// hook is a clock that is looked at right before a request is written.
+type hook struct{ before func() }
+
+func (h hook) Now() time.Time {
+	h.before()
+	return time.Now()
 }
 
-func (d deaf) Read(p []byte) (int, error) { return d.r.Read(p) }
-
-func FuzzAnswer(f *testing.F) {
-	for _, s := range []string{
-		yes, no, yes + yes, "HTTP/1.1 100 Continue\r\n\r\n" + yes, "HTTP/1.0 200\r\n\r\nx", "HTTP/1.1 204 No\r\n\r\nx", "HTTP/1.1 101 x\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a=b\r\nx\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nConnection: close\r\nX: y\r\n\r\nz", "HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\nz",
-	} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, came []byte) {
-		rest := bytes.NewReader(came)
-		c := &conn{nc: deaf{r: rest}}
-		c.br = bufio.NewReader(c)
-		res, body, err := c.answer()
-		if res == nil {
-			require.Error(t, err)
-			require.False(t, c.intact)
-			return
-		}
-		require.LessOrEqual(t, len(body), maxAnswer)
-		require.False(t, res.StatusCode >= 100 && res.StatusCode <= 199 && res.StatusCode != http.StatusSwitchingProtocols)
-		if !c.intact {
-			return
-		}
-		// What is left came after the answer, and is found before the connection is used again.
-		br := bufio.NewReader(bytes.NewReader(came[:len(came)-rest.Len()]))
-		for {
-			same, err := http.ReadResponse(br, &http.Request{Method: http.MethodPost})
-			require.NoError(t, err)
-			all, err := io.ReadAll(same.Body)
-			require.NoError(t, err)
-			if same.StatusCode != res.StatusCode {
-				continue // before the answer
-			}
-			require.Equal(t, string(all), string(body))
-			require.False(t, same.Close)
-			_, err = br.ReadByte()
-			require.ErrorIs(t, err, io.EOF)
-			return
+// The builder's end of a connection may come between the last look at it and the first byte.
+func TestRule15OnlyWhatWasNotWrittenAtAllIsTriedOnAnotherConnection(t *testing.T) {
+	used := make(chan int, 8)
+	url := scripted(t, func(p *peer) {
+		for p.request() != nil {
+			used <- p.number
+			p.say(yes)
 		}
 	})
+	b := newBuilder(t, url)
+	dials := 0
+	var latest *net.TCPConn
+	b.rewire(t, url, dialing(url, func(c *net.TCPConn) {
+		dials++
+		latest = c
+	}))
+	require.Equal(t, egress.Accepted, send(b).Verdict)
+	cut := true
+	b.clock = hook{func() {
+		if cut {
+			require.NoError(t, latest.CloseWrite()) // as after a reset: nothing can be written
+			cut = false
+		}
+	}}
+	r := send(b)
+	require.Equal(t, egress.Accepted, r.Verdict, r.Text)
+	require.Equal(t, []int{1, 2}, []int{<-used, <-used})
+	require.Equal(t, 2, dials)
+	require.Equal(t, wire.Stats{Open: 1, Idle: 1}, b.peer.Stats())
+
+	c, err := b.peer.Take(t.Context(), time.Time{})
+	require.NoError(t, err)
+	b.peer.Drop(t.Context(), c)
+	cut = true
+	r = send(b)
+	require.Equal(t, egress.Unreachable, r.Verdict, "a new connection that fails is the builder's fault")
+	require.True(t, r.FirstByte.IsZero())
+	require.Equal(t, 3, dials)
+	require.Zero(t, b.peer.Stats())
+}
+
+func TestConnectionsAreAsManyAsALoopNeeds(t *testing.T) {
+	c := wireConfig(8)
+	require.Equal(t, 8+spareConns, c.MaxConns)
+	require.Less(t, c.IdleTimeout, 30*time.Second, "what builders, and our own listeners, allow")
+	require.Equal(t, maxAnswer, c.MaxBody)
 }

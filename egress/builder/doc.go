@@ -7,10 +7,9 @@
 //
 // # Connections
 //
-// Requests are HTTP/1.1 over connections of our own, plain or TLS, not over net/http's client: that
-// has two goroutines per connection, to which each request and each answer is handed over. Here who
-// sends an order writes the request and reads the answer itself. What is hard about HTTP, the rules for
-// lengths, chunks, trailers and connections, is still net/http's [net/http.ReadResponse].
+// Requests go out over package wire, plain or TLS, not over net/http's client: that has two goroutines per
+// connection, to which each request and each answer is handed over. Here who sends an order writes the
+// request and reads the answer itself.
 //
 // A builder's connections are bounded by what its loop may have on the wire; who finds none free waits
 // in turn, until its time is up. The end of the context, or the builder's timeout, ends a request

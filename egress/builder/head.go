@@ -1,16 +1,14 @@
 package builder
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"millrace/egress"
+	"millrace/internal/wire"
 )
 
 // Headers of a request to a builder.
@@ -24,39 +22,17 @@ const (
 var errTraceparent = errors.New("traceparent is no header value")
 
 // head is what is the same in the head of every request to one builder.
-type head struct {
-	before []byte // the request line, Host and User-Agent
-	after  []byte // what follows the length
-}
+type head struct{ *wire.Head }
 
-// newHead has net/http write it, so that its rules for hosts, paths and values hold. The user of u
-// becomes basic authentication.
-func newHead(u *url.URL) (*head, error) {
-	r := &http.Request{
-		Method: http.MethodPost, URL: u, Host: u.Host,
-		Header: http.Header{"Content-Type": {"application/json"}, "User-Agent": {"millrace"}},
-	}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		auth := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
-		r.Header.Set("Authorization", "Basic "+auth)
-	}
-	var b bytes.Buffer
-	if err := r.Write(&b); err != nil {
-		return nil, err
-	}
-	before, after, _ := bytes.Cut(b.Bytes(), []byte("Content-Length: 0\r\n"))
-	return &head{before: before, after: bytes.TrimSuffix(after, []byte("\r\n"))}, nil
+func newHead(u *url.URL) (head, error) {
+	h, err := wire.NewHead(http.MethodPost, u, http.Header{"Content-Type": {"application/json"}, "User-Agent": {"millrace"}})
+	return head{h}, err
 }
 
 // append adds the head of one request to b: FlowProxy's, with our signature.
-func (h *head) append(b []byte, a egress.Attempt, signature string, now time.Time) []byte {
+func (h head) append(b []byte, a egress.Attempt, signature string, now time.Time) []byte {
 	o := a.Order
-	b = append(b, h.before...)
-	b = append(b, "Content-Length: "...)
-	b = strconv.AppendInt(b, int64(len(o.Body)), 10)
-	b = append(b, "\r\n"...)
-	b = append(b, h.after...)
+	b = h.Append(b, len(o.Body))
 	if o.Traceparent != "" {
 		b = appendHeader(b, "Traceparent", o.Traceparent)
 	}
@@ -68,17 +44,11 @@ func (h *head) append(b []byte, a egress.Attempt, signature string, now time.Tim
 	if a.Repeat || a.Number > 1 {
 		b = appendHeader(b, HeaderRepeat, "1")
 	}
-	return append(b, "\r\n"...)
+	return wire.AppendEnd(b)
 }
 
+// appendHeader leaves out what is no header's value: of ours none is, and the traceparent was looked at.
 func appendHeader(b []byte, name, value string) []byte {
-	b = append(b, name...)
-	b = append(b, ": "...)
-	b = append(b, value...)
-	return append(b, "\r\n"...)
-}
-
-// isValue reports whether s can't end a header line: it comes from the store, so from elsewhere.
-func isValue(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
+	b, _ = wire.AppendHeader(b, name, value)
+	return b
 }

@@ -11,6 +11,7 @@ import (
 	"millrace/internal/engineapi"
 	"millrace/internal/engineapi/record"
 	"millrace/internal/jsonrpc"
+	"millrace/internal/wire"
 )
 
 // reply is what the consensus client gets. The header is shared with the answer: not to be changed.
@@ -89,7 +90,7 @@ func unknownOf(ctx context.Context, err error) (unknown string, status int) {
 		return unknownStopped, http.StatusBadGateway
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
 		return unknownTimeout, http.StatusGatewayTimeout
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, wire.ErrTooLarge):
 		return unknownTooLarge, http.StatusBadGateway
 	}
 	var failed *sendError

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"millrace/internal/engineapi"
@@ -32,6 +33,7 @@ type Term uint64
 type dispatcher struct {
 	// order is held from the moment when a state-moving call gets its sequence until it is written.
 	order chan struct{}
+	turn  atomic.Pointer[turn] // whose the lock is, or was last
 
 	mu       sync.Mutex
 	primary  *target
@@ -87,42 +89,24 @@ func (x *exchange) classify() {
 	}
 }
 
-// hold takes the order lock. The function that lets go may be called often.
-func (d *dispatcher) hold(ctx context.Context) (release func(), err error) {
-	select {
-	case d.order <- struct{}{}:
-		return sync.OnceFunc(func() { <-d.order }), nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// soon lets go after sendHold if nobody did before.
-func soon(release func()) func() {
-	late := time.AfterFunc(sendHold, release)
-	return func() {
-		late.Stop()
-		release()
-	}
-}
-
 // dispatch gives the exchange its place: target, sequence, record. When it returns nil the exchange
 // is to be sent at once, and ended thereafter.
 func (d *Door) dispatch(ctx context.Context, x *exchange) error {
 	x.release = func() {}
+	var held *turn
 	if x.moves {
-		release, err := d.order.hold(ctx)
-		if err != nil {
+		var err error
+		if held, err = d.order.hold(ctx); err != nil {
 			return err
 		}
-		x.release = release
+		x.release = held.release
 	}
 	meets := d.enlist(x)
 	if meets != nil {
 		meets.giveWay(ctx)
 	}
 	if x.moves {
-		x.release = soon(x.release)
+		held.soon()
 	}
 	return nil
 }
@@ -213,17 +197,18 @@ func (d *dispatcher) again(ctx context.Context, x *exchange) (release func(), ok
 	if !x.moves {
 		return func() {}, true
 	}
-	release, err := d.hold(ctx)
+	held, err := d.hold(ctx)
 	if err != nil {
 		return nil, false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.last != x.last || d.primary != x.target {
-		release()
+		held.release()
 		return nil, false
 	}
-	return soon(release), true
+	held.soon()
+	return held.release, true
 }
 
 // leads says whether t is the primary.

@@ -61,7 +61,7 @@
 // # Backpressure
 //
 // Bounded are connections, bytes of bodies in flight (engine.inflight_bytes), calls per WebSocket
-// (then its reader waits), an answer's size, remembered payload ids and version entries.
+// (then its reader waits), calls under way to one client (more wait in turn), an answer's size, remembered payload ids and version entries.
 //
 // # Shutdown
 //

@@ -23,10 +23,9 @@ var (
 
 // Why a call has no answer.
 var (
-	errStopped  = errors.New("the door stopped")
-	errClosed   = errors.New("the door is not open")
-	errTooLarge = errors.New("the answer is too large")
-	errGateway  = errors.New("what stands before it answers in its place")
+	errStopped = errors.New("the door stopped")
+	errClosed  = errors.New("the door is not open")
+	errGateway = errors.New("what stands before it answers in its place")
 )
 
 // errExhausted refuses a body for want of memory, errBodyTooLarge for its size.

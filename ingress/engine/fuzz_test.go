@@ -2,17 +2,20 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/engineapi"
 	"millrace/internal/engineapi/record"
+	"millrace/internal/wire"
 )
 
 // canned answers every call at once with the same answer.
@@ -23,17 +26,16 @@ type canned struct {
 	drop   bool // what comes is not kept
 }
 
-func (c *canned) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body != nil && !c.drop {
-		c.got, _ = io.ReadAll(r.Body)
+func (c *canned) Do(_ context.Context, _ time.Time, r *wire.Request) (wire.Answer, wire.Sent, error) {
+	if len(r.Body) > 0 && !c.drop {
+		c.got = bytes.Clone(r.Body)
 	}
 	if c.status == 0 {
-		return nil, io.ErrUnexpectedEOF
+		return wire.Answer{}, wire.Sent{}, io.ErrUnexpectedEOF
 	}
-	return &http.Response{
-		StatusCode: c.status, Header: http.Header{"Content-Type": {contentTypeJSON}},
-		Body: io.NopCloser(bytes.NewReader(c.body)), ContentLength: int64(len(c.body)),
-	}, nil
+	return wire.Answer{
+		Status: c.status, Header: http.Header{"Content-Type": {contentTypeJSON}}, Body: append(r.Into[:0], c.body...),
+	}, wire.Sent{Began: true}, nil
 }
 
 // FuzzDoor sends anything through the whole handler, with anything as the primary's answer.

@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/http"
-	"net/http/httptrace"
 	"runtime"
 	"strconv"
 	"strings"
@@ -17,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/engineapi"
+	"millrace/internal/wire"
 )
 
 func TestRule22AReplayIsDroppedWhenALiveCallCameSinceItWasDecided(t *testing.T) {
@@ -148,29 +146,24 @@ func TestTheRecordsOrderIsTheOrderOfDispatch(t *testing.T) {
 	require.Len(t, f.book.asked(), int(f.Generation()), "the generation is the last call's sequence, of a batch its last")
 }
 
-// A transport that takes its time to write shows that the next forkchoice is not written before.
+// A client that takes its time to write shows that the next forkchoice is not written before.
 type slowWriter struct {
 	mu    sync.Mutex
 	order []uint64
 }
 
-func (w *slowWriter) RoundTrip(r *http.Request) (*http.Response, error) {
-	trace := httptrace.ContextClientTrace(r.Context())
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	calls, _, _ := engineapi.ParseCalls(body)
+func (w *slowWriter) Do(_ context.Context, _ time.Time, r *wire.Request) (wire.Answer, wire.Sent, error) {
+	calls, _, _ := engineapi.ParseCalls(r.Body)
 	n, err := strconv.ParseUint(string(calls[0].ID), 10, 64)
 	if err != nil {
-		return nil, err
+		return wire.Answer{}, wire.Sent{}, err
 	}
 	runtime.Gosched()
 	w.mu.Lock()
 	w.order = append(w.order, n)
 	w.mu.Unlock()
-	trace.WroteRequest(httptrace.WroteRequestInfo{})
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(results(body, "null")))}, nil
+	r.Wrote()
+	return wire.Answer{Status: http.StatusOK, Header: http.Header{}, Body: results(r.Body, "null")}, wire.Sent{Began: true}, nil
 }
 
 func TestI03ForkchoicesAreWrittenInTheOrderOfTheirSequence(t *testing.T) {
@@ -215,6 +208,40 @@ func TestACallThatIsNotTakenHoldsUpOthersForAMomentOnly(t *testing.T) {
 		require.NoError(t, d.dispatch(t.Context(), first))
 		require.ErrorIs(t, d.dispatch(late, second), context.DeadlineExceeded)
 		d.order.ended(first)
+	})
+}
+
+func TestCallsThatAreNotTakenTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dispatcher{order: make(chan struct{}, 1)}
+		const waiting = 5
+		start := time.Now()
+		held, err := d.hold(t.Context())
+		require.NoError(t, err)
+		at := make(chan time.Duration, waiting)
+		for range waiting {
+			go func() {
+				next, err := d.hold(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				at <- time.Since(start)
+				next.soon()
+			}()
+		}
+		<-time.After(10 * sendHold)
+		require.Empty(t, at, "a turn is as long as it takes before its request is to be written")
+		held.soon()
+		<-time.After(20 * sendHold)
+		for i := range waiting {
+			require.Equal(t, time.Duration(11+i)*sendHold, <-at)
+		}
+		require.Len(t, d.order, 1)
+		last := d.turn.Load()
+		last.release()
+		last.release()
+		require.Empty(t, d.order)
 	})
 }
 

@@ -45,11 +45,11 @@ func (d *Door) change(ctx context.Context, target Target, proof bool, check func
 	if !d.takesCaller(next, proof) {
 		return fmt.Errorf("%w: %s", ErrOtherSecret, target.Name)
 	}
-	release, err := d.order.hold(ctx)
+	held, err := d.order.hold(ctx)
 	if err != nil {
 		return err
 	}
-	defer release()
+	defer held.release()
 	settle, cancel := context.WithTimeout(ctx, settleWait)
 	defer cancel()
 	d.order.quiet(settle)

@@ -43,17 +43,18 @@ func (d *Door) Replay(ctx context.Context, term Term, decided Generation, body [
 	}
 	step, cancel := context.WithCancel(ctx)
 	defer cancel()
-	release, err := d.order.hold(ctx)
+	held, err := d.order.hold(ctx)
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
-	defer release()
+	defer held.release()
 	t, done, err := d.order.step(term, decided, x.chooses, cancel)
 	if err != nil {
 		return 0, nil, time.Time{}, err
 	}
 	defer done()
-	status, answer, date, err = exchangeWith(step, t, m, soon(release))
+	held.soon()
+	status, answer, date, err = exchangeWith(step, t, m, held.release)
 	if err != nil && step.Err() != nil && ctx.Err() == nil {
 		err = ErrOvertaken
 	}

@@ -1,36 +1,31 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"millrace/internal/engineapi"
+	"millrace/internal/wire"
 )
 
 // Limits of talking to a target.
 const (
-	dialTimeout     = 5 * time.Second
-	targetIdle      = 28 * time.Second // below what servers allow, so that we close first
-	targetIdleConns = 64
-	targetBuffer    = 32 << 10
+	dialTimeout = 5 * time.Second
+	targetIdle  = 28 * time.Second // below what servers allow, so that we close first
+	// targetConns is how many calls may be under way to a target; others wait in turn. So many are only when it hangs.
+	targetConns = 1024
 	// maxAnswer is the largest answer that is passed on, bytes: above geth's own bound for batches.
-	maxAnswer = 256 << 20
+	maxAnswer     = 256 << 20
+	maxAnswerHead = 10 << 20
 )
 
 // Target is an execution client that can be the primary.
@@ -43,12 +38,18 @@ type Target struct {
 	CA string
 }
 
+// caller makes one call to a target: its connections.
+type caller interface {
+	Do(ctx context.Context, deadline time.Time, r *wire.Request) (wire.Answer, wire.Sent, error)
+}
+
 // target is a Target with its connections.
 type target struct {
 	Target
 	url    *url.URL
+	head   *wire.Head       // of a POST
 	secret engineapi.Secret // zero: none
-	client http.RoundTripper
+	client caller
 
 	// Under the dispatcher's mu.
 	moving int           // live state-moving calls without an answer yet
@@ -79,47 +80,27 @@ func newTarget(t Target) (*target, error) {
 			return nil, fmt.Errorf("%w: %s: no certificate in %s", ErrConfig, t.Name, t.CA)
 		}
 	}
-	out.client = &http.Transport{
-		DialContext:         dial,
-		TLSClientConfig:     conf,
-		TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConns:        targetIdleConns,
-		MaxIdleConnsPerHost: targetIdleConns,
-		IdleConnTimeout:     targetIdle,
-		DisableCompression:  true,
-		WriteBufferSize:     targetBuffer,
-		ReadBufferSize:      targetBuffer,
+	if out.head, err = headOf(http.MethodPost, u); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, t.Name, err)
 	}
+	peer, err := wire.New(u, wire.Config{
+		MaxConns: targetConns, IdleTimeout: targetIdle, ConnectTimeout: dialTimeout, TLS: conf, MaxHead: maxAnswerHead, MaxBody: maxAnswer,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrConfig, t.Name, err)
+	}
+	out.client = peer
 	return out, nil
 }
 
-func dial(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return wholeConn{c}, nil
-}
-
-// wholeConn writes a body that is in memory at once. The transport would copy it in pieces of 32 KiB,
-// which for a payload of today is several system calls.
-type wholeConn struct{ net.Conn }
-
-// ReadFrom is how the transport writes a body.
-func (c wholeConn) ReadFrom(r io.Reader) (int64, error) {
-	if l, ok := r.(*io.LimitedReader); ok {
-		if b, ok := l.R.(*bytes.Reader); ok && int64(b.Len()) <= l.N {
-			n, err := b.WriteTo(c.Conn)
-			l.N -= n
-			return n, err
-		}
-	}
-	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+// headOf has nothing of our own: the caller's headers follow, and the absence of a User-Agent is passed on too.
+func headOf(method string, u *url.URL) (*wire.Head, error) {
+	return wire.NewHead(method, u, http.Header{"User-Agent": {""}})
 }
 
 func (t *target) close() {
-	if c, ok := t.client.(*http.Transport); ok {
-		c.CloseIdleConnections()
+	if p, ok := t.client.(*wire.Peer); ok {
+		p.Close()
 	}
 }
 
@@ -134,10 +115,17 @@ type message struct {
 	once bool
 }
 
-// maxPooled is the largest answer whose memory is used again, bytes.
-const maxPooled = 4 << 20
+// maxPooled is the largest answer whose memory is used again, and maxPooledHead the largest head, bytes.
+const (
+	maxPooled     = 4 << 20
+	maxPooledHead = 16 << 10
+)
 
-var answers = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknoglobals // a pool is shared by nature
+//nolint:gochecknoglobals // pools are shared by nature
+var (
+	answers = sync.Pool{New: func() any { return new([]byte) }}
+	heads   = sync.Pool{New: func() any { return new([]byte) }}
+)
 
 // answer is what came back. Its body is valid until release.
 type answer struct {
@@ -160,94 +148,66 @@ type sendError struct {
 func (e *sendError) Error() string { return e.err.Error() }
 func (e *sendError) Unwrap() error { return e.err }
 
-// send makes one HTTP exchange. wrote is called, at least once and from any goroutine, when the
-// request is written or never will be. An error is a *sendError.
+// send makes one HTTP exchange. wrote is called, at least once, when the request is written or never will be.
+// An error is a *sendError.
 func (t *target) send(ctx context.Context, m *message, wrote func()) (*answer, error) {
-	defer wrote()
-	var reused, began atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(i httptrace.GotConnInfo) { reused.Store(i.Reused) },
-		WroteRequest: func(i httptrace.WroteRequestInfo) {
-			if i.Err == nil { // else the transport may try another connection
-				wrote()
-			}
-		},
-		GotFirstResponseByte: func() { began.Store(true) },
-	})
-	resp, err := t.client.RoundTrip(t.request(ctx, m))
-	if err != nil {
-		return nil, &sendError{err: err, stale: reused.Load() && !began.Load() && ctx.Err() == nil}
+	memory := heads.Get().(*[]byte) //nolint:forcetypeassert // holds nothing else
+	defer func() {
+		if cap(*memory) <= maxPooledHead {
+			heads.Put(memory)
+		}
+	}()
+	var err error
+	if *memory, err = t.appendHead((*memory)[:0], m); err != nil {
+		wrote()
+		return nil, &sendError{err: err}
 	}
-	a := &answer{status: resp.StatusCode, header: resp.Header}
-	err = a.read(resp)
-	_ = resp.Body.Close() // read to its end, or given up
+	a := &answer{pooled: answers.Get().(*[]byte)} //nolint:forcetypeassert // holds nothing else
+	got, sent, err := t.client.Do(ctx, time.Time{}, &wire.Request{
+		Method: m.method, Head: *memory, Body: m.body, Into: *a.pooled, Wrote: wrote,
+	})
+	if got.Body != nil {
+		*a.pooled = got.Body
+	}
 	if err != nil {
 		a.release()
-		return nil, &sendError{err: fmt.Errorf("read the answer: %w", err), began: true}
+		if sent.Began {
+			return nil, &sendError{err: fmt.Errorf("read the answer: %w", err), began: true}
+		}
+		return nil, &sendError{err: err, stale: sent.Reused && ctx.Err() == nil}
 	}
+	a.status, a.header, a.body = got.Status, got.Header, got.Body
 	return a, nil
 }
 
-// request has headers of its own: the transport may still read them after the exchange.
-func (t *target) request(ctx context.Context, m *message) *http.Request {
-	h := make(http.Header, len(m.header)+2)
-	maps.Copy(h, m.header)
-	switch {
-	case m.authorization != "":
-		h["Authorization"] = []string{m.authorization}
-	case !t.secret.IsZero():
-		h["Authorization"] = []string{t.secret.Authorization(time.Now())}
-	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = []string{""} // the caller's absence is passed on too
-	}
-	u := *t.url
-	r := &http.Request{
-		Method: m.method, URL: &u, Host: u.Host, Header: h,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		ContentLength: int64(len(m.body)),
-	}
-	if m.once {
-		// The transport takes these for leave to send it again by itself.
-		delete(h, "Idempotency-Key")
-		delete(h, "X-Idempotency-Key")
-	}
-	if len(m.body) > 0 {
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.body)), nil }
-		r.Body, _ = r.GetBody()
-	}
-	if m.once && m.method != http.MethodPost {
-		r.GetBody = nil // so it would with a GET or OPTIONS, which clients carry out like a POST
-	}
-	return r.WithContext(ctx)
-}
-
-// read takes the body into pooled memory.
-func (a *answer) read(resp *http.Response) error {
-	if resp.ContentLength > maxAnswer {
-		return errTooLarge
-	}
-	a.pooled = answers.Get().(*[]byte) //nolint:forcetypeassert // holds nothing else
-	b := (*a.pooled)[:0]
-	defer func() { *a.pooled, a.body = b, b }()
-	if n := int(resp.ContentLength); n >= cap(b) {
-		b = make([]byte, 0, n+1)
-	}
-	for {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		n, err := resp.Body.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		case len(b) > maxAnswer:
-			return errTooLarge
+// appendHead appends the message's head to b.
+func (t *target) appendHead(b []byte, m *message) ([]byte, error) {
+	head := t.head
+	if m.method != http.MethodPost {
+		var err error
+		if head, err = headOf(m.method, t.url); err != nil {
+			return b, err
 		}
 	}
+	b = head.Append(b, len(m.body))
+	authorization := m.authorization
+	if authorization == "" && !t.secret.IsZero() {
+		authorization = t.secret.Authorization(time.Now())
+	}
+	var err error
+	if authorization != "" {
+		if b, err = wire.AppendHeader(b, "Authorization", authorization); err != nil {
+			return b, err
+		}
+	}
+	for name, values := range m.header {
+		for _, value := range values {
+			if b, err = wire.AppendHeader(b, name, value); err != nil {
+				return b, fmt.Errorf("%w: %q", err, name)
+			}
+		}
+	}
+	return wire.AppendEnd(b), nil
 }
 
 // release gives the body's memory back, unless it is so much that it had better be collected.

@@ -28,6 +28,7 @@ var allowed = []row{
 	{"internal/jsonrpc", nil},
 	{"internal/retry", nil},
 	{"internal/rpcapi", nil},
+	{"internal/wire", nil},
 	{"internal/engineapi", []string{"internal/jsonrpc"}},
 	{"internal/engineapi/record", []string{"internal/engineapi"}},
 	{"internal/eltest", []string{"internal/engineapi", "internal/engineapi/record"}},
@@ -49,11 +50,11 @@ var allowed = []row{
 	{"internal/bus", []string{"internal/bus/embedded", "internal/bus/upkeep", "subjects", "internal/order", "internal/retry"}},
 	{"internal/bus/enginelog", []string{"subjects", "internal/engineapi", "internal/engineapi/record", "internal/retry"}},
 	{"internal/natstest", []string{"internal/bus/embedded"}},
-	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/certificate"}},
-	{"ingress/engine", []string{"internal/jsonrpc", "internal/engineapi", "internal/engineapi/record", "internal/certificate"}},
+	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/certificate", "internal/clientip"}},
+	{"ingress/engine", []string{"internal/jsonrpc", "internal/engineapi", "internal/engineapi/record", "internal/certificate", "internal/wire"}},
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
-	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry"}},
+	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry", "internal/wire"}},
 	{"egress/replay", []string{"internal/order", "internal/jsonrpc", "internal/retry"}},
 	{"egress/engine/chain", []string{"internal/engineapi", "internal/engineapi/record"}},
 	{"egress/engine/compare", []string{"internal/engineapi", "internal/engineapi/record"}},
@@ -70,7 +71,7 @@ var walls = []struct {
 	only    []string
 }{
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
-	{"github.com/labstack/echo", []string{"ingress"}},
+	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }

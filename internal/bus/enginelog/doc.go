@@ -10,6 +10,10 @@
 // the two at once lose nothing, and what was spooled is stored before what came later, without a special case for
 // either. The spool is not synced: it is for processes that die, not for machines.
 //
+// Writing to the spool is left for after a call's answer, so that it takes no CPU from the call: a request is
+// spooled with its outcome, or 5 ms after it was dispatched. A process that is killed in between loses it without
+// a trace, as it did in the moment before; the execution client may have carried it out.
+//
 // Where the spool can't be written, records wait in memory and are published from there. Whatever is lost is
 // counted by reason in millrace_engine_record_lost_total: no room in memory, in the spool (its oldest go) or
 // for a record of that size; torn or damaged spool frames; a record that the store will never take.

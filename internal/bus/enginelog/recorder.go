@@ -30,6 +30,8 @@ type Recorder struct {
 	bytes  int64 // of queue; at most cfg.QueueMax, above which the new record is lost
 	moving int64 // of what is on its way from queue to journal
 	closed bool
+	alarm  *time.Timer // rings lazily after the first request that woke nobody
+	armed  bool
 	wake   chan struct{} // one token: queue is not empty, or closed
 	// journal is Run's, nil before it.
 	journal *journal
@@ -60,20 +62,50 @@ func New(cfg Config, b Bus, log *slog.Logger, reg prometheus.Registerer) (*Recor
 	return &Recorder{cfg: cfg, bus: b, log: log, m: newMetrics(reg), acks: ackTimeout, wake: make(chan struct{}, 1)}, nil
 }
 
+// lazily is how long a request's record may wait in memory for whoever spools it: that work is for after the
+// answer, as it would take a CPU from the call that it is a record of. Its outcome ends the wait, or half a queue.
+const lazily = 5 * time.Millisecond
+
 // Request records a call that is being dispatched. It keeps r: nobody may change it, or its bytes, any
 // more. Records are stored in the order of these calls.
 func (r *Recorder) Request(req *record.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.take(pending{request: req, taken: time.Now(), size: int64(len(req.Raw)) + recordOverhead})
+	switch {
+	case r.bytes > r.cfg.QueueMax/2:
+		r.signal()
+	case !r.armed:
+		r.armed = true
+		if r.alarm == nil {
+			r.alarm = time.AfterFunc(lazily, r.ring)
+		} else {
+			r.alarm.Reset(lazily)
+		}
+	}
+}
+
+// ring is the alarm. It is not disarmed by an outcome: to arm it for each call would cost more than what it
+// is to save.
+func (r *Recorder) ring() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.armed = false
+	if len(r.queue) > 0 {
+		r.signal()
+	}
 }
 
 // Outcome records how a call ended. It keeps o.
 func (r *Recorder) Outcome(o *record.Outcome) {
-	r.take(pending{outcome: o, taken: time.Now(), size: recordOverhead})
-}
-
-func (r *Recorder) take(p pending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.take(pending{outcome: o, taken: time.Now(), size: recordOverhead})
+	r.signal()
+}
+
+// take queues a record; mu is held.
+func (r *Recorder) take(p pending) {
 	switch {
 	case r.closed:
 		r.m.lose(lostClosed, 1)
@@ -83,7 +115,6 @@ func (r *Recorder) take(p pending) {
 		r.queue = append(r.queue, p)
 		r.bytes += p.size
 		r.m.queueBytes.Set(float64(r.bytes))
-		r.signal()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -312,6 +313,43 @@ func TestAQueueThatIsFullLosesTheNewRecordAndCountsIt(t *testing.T) {
 	require.LessOrEqual(t, r.bytes, int64(10<<10))
 	require.Equal(t, 200, rec.lost()[lostQueue]+len(r.queue))
 	require.EqualValues(t, 1, r.queue[0].request.Sequence)
+}
+
+// The work of recording is for after the answer, unless that takes its time.
+func TestARequestWakesTheSpoolOnlyWhenItsOutcomeIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, err := New(Config{SpoolDir: spoolDir(t), SpoolMax: 1 << 20, QueueMax: 100 << 10}, nil, quiet(), prometheus.NewRegistry())
+		require.NoError(t, err)
+		woken := func() bool {
+			select {
+			case <-r.wake:
+				return true
+			default:
+				return false
+			}
+		}
+		elapse := func() { <-time.After(lazily); synctest.Wait() }
+		q, o := call(1, 1, 300)
+		for range 2 { // the alarm can be set again
+			r.Request(q)
+			require.False(t, woken())
+			elapse()
+			require.True(t, woken(), "the outcome is late")
+			r.Outcome(o)
+			require.True(t, woken())
+			r.drain(nil)
+		}
+		r.Request(q)
+		r.Outcome(o)
+		require.True(t, woken())
+		r.drain(nil)
+		elapse()
+		require.False(t, woken(), "there is nothing left")
+		large, _ := call(1, 2, 60<<10)
+		r.Request(large)
+		require.True(t, woken(), "half the queue is taken")
+		elapse()
+	})
 }
 
 func TestWhatComesAfterTheRecorderEndedIsCounted(t *testing.T) {

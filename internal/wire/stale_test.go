@@ -1,4 +1,4 @@
-package builder
+package wire
 
 import (
 	"context"
@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"millrace/egress"
 )
 
 // warmConns is how many connections go idle and how many requests come at once after it.
 const warmConns = 48
 
-// meeting is a builder that answers nobody before everybody is there, so that each request of a
+// meeting is a server that answers nobody before everybody is there, so that each request of a
 // burst has a connection of its own.
 type meeting struct {
 	*httptest.Server
@@ -64,11 +62,11 @@ func (c *counted) Close() error {
 	return c.TCPConn.Close()
 }
 
-// count counts the connections that b makes, and those of them that have ended.
-func count(b *Builder) (dialed, closed *atomic.Int64) {
+// count counts the connections that p makes, and those of them that have ended.
+func count(p *peered) (dialed, closed *atomic.Int64) {
 	dialed, closed = &atomic.Int64{}, &atomic.Int64{}
-	dial := b.conns.dial
-	b.conns.dial = func(ctx context.Context) (net.Conn, error) {
+	dial := p.dial
+	p.dial = func(ctx context.Context) (net.Conn, error) {
 		c, err := dial(ctx)
 		if err != nil {
 			return nil, err
@@ -79,24 +77,20 @@ func count(b *Builder) (dialed, closed *atomic.Int64) {
 	return dialed, closed
 }
 
-// pool is a builder with the given idle timeout.
-func pool(t *testing.T, url string, idle time.Duration) (b *Builder, dialed, closed *atomic.Int64) {
+// pool is a peer with the given idle timeout.
+func pool(t *testing.T, url string, idle time.Duration) (p *peered, dialed, closed *atomic.Int64) {
 	t.Helper()
-	s, err := NewSigner("")
-	require.NoError(t, err)
-	b, err = New(Target{Name: "b", URL: url, Timeout: 20 * time.Second}, nil, s, wallClock{}, warmConns)
-	require.NoError(t, err)
-	t.Cleanup(b.CloseIdle)
-	b.conns.idleAfter = idle
-	dialed, closed = count(b)
-	return b, dialed, closed
+	p = newPeer(t, url, func(c *Config) { c.MaxConns, c.IdleTimeout = warmConns, idle })
+	p.timeout = patience
+	dialed, closed = count(p)
+	return p, dialed, closed
 }
 
-// idleEnded counts the idle connections of which the builder's end can be seen here.
-func idleEnded(b *Builder) (n int64) {
-	b.conns.mu.Lock()
-	defer b.conns.mu.Unlock()
-	for _, c := range b.conns.idle {
+// idleEnded counts the idle connections of which the peer's end can be seen here.
+func idleEnded(p *peered) (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
 		if !c.ready(time.Time{}, time.Time{}) {
 			n++
 		}
@@ -104,30 +98,30 @@ func idleEnded(b *Builder) (n int64) {
 	return n
 }
 
-// burst sends as many orders at once as there are warm connections; none may fail.
-func burst(t *testing.T, b *Builder) {
+// burst makes as many calls at once as there are warm connections; none may fail.
+func burst(t *testing.T, p *peered) {
 	t.Helper()
-	results := make(chan egress.Result, warmConns)
+	results := make(chan told, warmConns)
 	for range warmConns {
-		go func() { results <- b.Send(t.Context(), egress.Attempt{Order: anOrder(), Number: 1}) }()
+		go func() { results <- p.call(t.Context(), p.request([]byte("{}"))) }()
 	}
 	for range warmConns {
 		r := <-results
-		require.Equal(t, egress.Accepted, r.Verdict, r.Text)
+		require.NoError(t, r.err)
 	}
 }
 
 func TestBurstAfterThePeerClosedItsIdleConnectionsCostsNoRequest(t *testing.T) {
 	m := newMeeting(t, 50*time.Millisecond)
-	b, dialed, closed := pool(t, m.URL, idleTimeout)
+	p, dialed, closed := pool(t, m.URL, 28*time.Second)
 	for n := range int64(4) {
-		burst(t, b)
+		burst(t, p)
 		require.Equal(t, (n+1)*warmConns, dialed.Load())
 		require.Equal(t, n*warmConns, closed.Load(), "those of the burst before were not used again")
-		require.Eventually(t, func() bool { return idleEnded(b) == warmConns }, 20*time.Second, time.Millisecond,
+		require.Eventually(t, func() bool { return idleEnded(p) == warmConns }, 20*time.Second, time.Millisecond,
 			"all %d are idle beyond the peer's timeout", warmConns)
 	}
-	burst(t, b)
+	burst(t, p)
 }
 
 // Our timeout is the shorter one, so the peer never closes under a request: at whatever moment around
@@ -135,12 +129,11 @@ func TestBurstAfterThePeerClosedItsIdleConnectionsCostsNoRequest(t *testing.T) {
 func TestBurstAroundOurOwnIdleTimeoutCostsNoRequest(t *testing.T) {
 	const ours = 40 * time.Millisecond
 	m := newMeeting(t, time.Minute)
-	b, _, closed := pool(t, m.URL, ours)
+	p, _, closed := pool(t, m.URL, ours)
 	for phase := ours - 20*time.Millisecond; phase <= ours+20*time.Millisecond; phase += 4 * time.Millisecond {
-		burst(t, b)
+		burst(t, p)
 		<-time.After(phase) // a schedule, not a wait for something
 	}
-	burst(t, b)
+	burst(t, p)
 	require.Positive(t, closed.Load(), "some bursts came after it")
-	require.Less(t, idleTimeout, 30*time.Second, "what builders, and our own listeners, allow")
 }
