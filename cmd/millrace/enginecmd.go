@@ -166,12 +166,13 @@ func (c *engineReportCmd) Run(ctx context.Context, a *app) error {
 	if err := c.read(ctx, path, "engine report", &r); err != nil {
 		return err
 	}
-	t := newTable(a.stdout, "NAME", "STATE", "LAG", "OK", "NOT COMPARED", "WARN", "CONFIG", "CRITICAL", "P50", "P99", "PRIMARY P50", "P99")
+	t := newTable(a.stdout, "NAME", "STATE", "LAG", "OK", "NOT COMPARED", "WARN", "CONFIG", "CRITICAL", "HEAD OK", "HEAD DIFFERS", "P50", "P99", "PRIMARY P50", "P99")
 	for _, s := range r.Clients {
 		if s.Role == replayer.Primary.String() {
 			continue
 		}
 		t.row(s.Target, s.State, s.LagBlocks, s.Compared["ok"], s.Compared["not_compared"], s.Compared["warn"], s.Compared["config"], s.Compared["critical"],
+			s.HeadState["ok"], s.HeadState["warn"]+s.HeadState["critical"],
 			seconds(s.Latency.P50), seconds(s.Latency.P99), seconds(s.PrimaryLatency.P50), seconds(s.PrimaryLatency.P99))
 	}
 	if err := t.flush(); err != nil {
@@ -199,6 +200,7 @@ type clientView struct {
 	Oldest    time.Duration `json:"oldest_unreplayed_ns"`
 
 	Compared       map[string]uint64 `json:"compared"`
+	HeadState      map[string]uint64 `json:"head_state"`
 	Latency        latencies         `json:"latency"`
 	PrimaryLatency latencies         `json:"primary_latency"`
 }

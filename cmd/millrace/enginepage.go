@@ -38,6 +38,8 @@ type engineComparison struct {
 	replayer.Status
 	// Compared counts calls by class; those of a secondary that it was not sent are not_compared.
 	Compared map[string]uint64 `json:"compared"`
+	// HeadState counts samples of the head by class, see engine.replay.head_state_every.
+	HeadState map[string]uint64 `json:"head_state"`
 	// Latency and PrimaryLatency are of the same live calls.
 	Latency        latencies `json:"latency"`
 	PrimaryLatency latencies `json:"primary_latency"`
@@ -164,7 +166,7 @@ func (e *engineRole) reportPage(reg prometheus.Gatherer) http.Handler {
 
 // comparison reads a client's figures from the metrics.
 func comparison(s replayer.Status, families []*dto.MetricFamily) engineComparison {
-	c := engineComparison{Status: s, Compared: map[string]uint64{}}
+	c := engineComparison{Status: s, Compared: map[string]uint64{}, HeadState: map[string]uint64{}}
 	sides := map[string]*histogram{"primary": {}, "secondary": {}}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
@@ -178,6 +180,8 @@ func comparison(s replayer.Status, families []*dto.MetricFamily) engineCompariso
 			switch f.GetName() {
 			case "millrace_engine_compare_total":
 				c.Compared[labels["class"]] += uint64(m.GetCounter().GetValue())
+			case "millrace_engine_head_state_total":
+				c.HeadState[labels["class"]] += uint64(m.GetCounter().GetValue())
 			case "millrace_engine_secondary_call_seconds":
 				if h := sides[labels["side"]]; h != nil {
 					h.add(m.GetHistogram())

@@ -217,7 +217,8 @@ func (s evidence) Publish(ctx context.Context, target string, d replayer.Diverge
 	if err != nil {
 		return fmt.Errorf("divergence of %s: %w", target, err)
 	}
-	return s.to.Publish(ctx, target, d.ID+"."+d.Class.String(), b)
+	// A call and the head that it made may diverge both.
+	return s.to.Publish(ctx, target, d.ID+"."+d.Method+"."+d.Class.String(), b)
 }
 
 // tellVersions gives the door what the secondaries answered last to engine_getClientVersionV1.

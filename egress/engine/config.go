@@ -29,6 +29,8 @@ type Config struct {
 	StallProbes int           `name:"stall_probes" help:"Probes without progress after which a client that answers SYNCING is given up." default:"5"`
 	StallTime   time.Duration `name:"stall_time" help:"Time without progress after which a client that answers SYNCING is given up." default:"2m"`
 
+	HeadStateEvery time.Duration `name:"head_state_every" help:"How often what a secondary at the head shows of it (number, state and receipts root, safe and finalized block) is compared with the primary's. 0: never." default:"0s"`
+
 	OutcomeWait time.Duration `name:"outcome_wait" help:"Age at which a call without a recorded outcome counts as unknown." default:"60s"`
 	VouchedWait time.Duration `name:"vouched_wait" help:"How long a verified call waits for the primary's outcome before secondaries get it." default:"2s"`
 	MaxCalls    int           `name:"max_calls" help:"Recorded calls that are indexed, without bodies, about 600 bytes each." default:"65536"`
@@ -85,6 +87,9 @@ func (c *Config) Validate() error {
 	positive("max_bodies", c.MaxBodies > 0)
 	if c.Checkpoint < 1 || c.Checkpoint > maxCheckpoint {
 		errs = append(errs, fmt.Errorf("checkpoint %d: expected 1 to %d", c.Checkpoint, maxCheckpoint))
+	}
+	if c.HeadStateEvery < 0 {
+		errs = append(errs, fmt.Errorf("head_state_every %s: expected zero or more", c.HeadStateEvery))
 	}
 	if c.RetryMax < c.RetryMin {
 		errs = append(errs, fmt.Errorf("retry_max %s is below retry_min %s", c.RetryMax, c.RetryMin))

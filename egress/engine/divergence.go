@@ -22,7 +22,8 @@ type Divergence struct {
 	Secondary string        `json:"secondary"`
 	Class     compare.Class `json:"class"`
 	Why       string        `json:"why"`
-	// Sequence is the request's position in the record, ID its place in the order of dispatch.
+	// Sequence is the request's position in the record, ID its place in the order of dispatch. Of a head state (the method
+	// is head_state then) they are the last forkchoice's, and the answers are what each client shows.
 	Sequence uint64      `json:"sequence"`
 	ID       string      `json:"id"`
 	Method   string      `json:"method"`
@@ -133,29 +134,32 @@ func (r *Replayer) publish(
 	ctx context.Context, c comparison, class compare.Class, why string, root common.Hash, primary engineapi.Result,
 ) {
 	call := c.step.Call
-	d := Divergence{
-		At: r.ports.Clock.Now(), Secondary: r.target.Name, Class: class, Why: why,
-		Sequence: call.At, ID: call.ID.String(), Method: call.Method,
+	r.raise(ctx, &Divergence{
+		Class: class, Why: why, Sequence: call.At, ID: call.ID.String(), Method: call.Method,
 		Block: c.step.Head, Number: c.step.Number, Root: root, Descendants: r.roots.Descendants(root),
 		Confirmed:     c.confirmed,
 		PrimaryAnswer: recorded(primary), SecondaryAnswer: string(c.raw),
-		Reproduce: reproduce(call.At, r.target.Address),
-	}
+	})
+}
+
+// raise counts, logs and publishes a divergence, with what is the same in all of them.
+func (r *Replayer) raise(ctx context.Context, d *Divergence) {
+	d.At, d.Secondary, d.Reproduce = r.ports.Clock.Now(), r.target.Name, reproduce(d.Sequence, r.target.Address)
 	d.SecondaryVersion = version(r.Status().Version)
 	if r.ports.Chain != nil {
 		if id, ok := r.ports.Chain.Identity(ctx); ok {
 			d.PrimaryVersion = version(id.Version)
 		}
 	}
-	r.met.diverged(class)
-	r.log.LogAttrs(ctx, slog.LevelWarn, "engine client diverges", slog.String("class", class.String()),
-		slog.String("method", d.Method), slog.String("root", root.Hex()), slog.Uint64("number", d.Number), slog.String("why", why))
+	r.met.diverged(d.Class)
+	r.log.LogAttrs(ctx, slog.LevelWarn, "engine client diverges", slog.String("class", d.Class.String()),
+		slog.String("method", d.Method), slog.String("root", d.Root.Hex()), slog.Uint64("number", d.Number), slog.String("why", d.Why))
 	if r.ports.Divergences == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	if err := r.ports.Divergences.Publish(ctx, r.target.Name, d); err != nil {
+	if err := r.ports.Divergences.Publish(ctx, r.target.Name, *d); err != nil {
 		r.log.LogAttrs(ctx, slog.LevelError, "engine divergence not stored", slog.Any("error", err))
 	}
 }

@@ -17,6 +17,12 @@
 // What the record lost is fetched from the primary, block by block, if all of it can be had: a payload is put
 // together from header and body. Nobody has to trust it: a client computes the hash, which a recorded call names.
 //
+// # Head state
+//
+// With Config.HeadStateEvery what a Live client shows of its head is held against what the primary shows, between two
+// calls. The primary is asked from a goroutine of its own, so one that hangs holds up nobody. What differs twice in a row
+// is an event; nothing is done about it.
+//
 // # The primary
 //
 // Its replayer watches the outcomes of the live calls and sends nothing while they are answered. After

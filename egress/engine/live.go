@@ -71,6 +71,8 @@ func (r *Replayer) wait(ctx context.Context, n next, check *time.Ticker) (m move
 	case <-timer.C:
 	case <-check.C:
 		return r.readBack(ctx)
+	case p := <-r.looks:
+		return r.sample(ctx, p)
 	}
 	return move{}, true
 }

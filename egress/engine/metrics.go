@@ -15,7 +15,7 @@ import (
 
 // metrics are the replayers' collectors; a client's label values exist from New to the end of Run.
 type metrics struct {
-	compares, divergences, skips, calls           *prometheus.CounterVec
+	compares, divergences, skips, calls, heads    *prometheus.CounterVec
 	callSeconds, lateSeconds, builtValue          *prometheus.HistogramVec
 	lagBlocks, lagSeconds, states, breaker, alien *prometheus.GaugeVec
 }
@@ -35,6 +35,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		compares:    counter("compare_total", "Calls of a secondary compared with the primary's outcome, by class; not_compared are those that it was not sent.", "secondary", "method", "class"),
 		divergences: counter("divergences_total", "Divergences published: one for each class and first bad block.", "secondary", "class"),
+		heads:       counter("head_state_total", "Samples of a secondary's head compared with the primary's, by class: transient ones wait for the next to confirm a difference.", "secondary", "class"),
 		skips:       counter("secondary_skipped_total", "Recorded calls that a secondary was not sent, by reason.", "secondary", "reason"),
 		calls:       counter("secondary_calls_total", "Replayed calls to a client by kind and what became of them.", "secondary", "kind", "fate"),
 		callSeconds: histogram("secondary_call_seconds", "Wall time of the same live calls at the primary and at a secondary, without waiting.", latency, "secondary", "side", "method"),
@@ -67,6 +68,9 @@ func (m *metrics) of(target string) *targetMetrics {
 	for _, c := range []compare.Class{compare.Warn, compare.Config, compare.Critical} {
 		m.divergences.WithLabelValues(target, c.String())
 	}
+	for _, c := range []compare.Class{compare.OK, compare.NotCompared, compare.Transient, compare.Warn, compare.Critical} {
+		m.heads.WithLabelValues(target, c.String())
+	}
 	for _, k := range chain.Kinds() {
 		for _, f := range fates() {
 			m.calls.WithLabelValues(target, k.String(), f.String())
@@ -86,7 +90,7 @@ func (t *targetMetrics) forget() {
 	for _, v := range []interface {
 		DeletePartialMatch(labels prometheus.Labels) int
 	}{
-		t.m.compares, t.m.divergences, t.m.skips, t.m.calls, t.m.callSeconds, t.m.lateSeconds, t.m.builtValue,
+		t.m.compares, t.m.divergences, t.m.heads, t.m.skips, t.m.calls, t.m.callSeconds, t.m.lateSeconds, t.m.builtValue,
 		t.m.lagBlocks, t.m.lagSeconds, t.m.states, t.m.breaker, t.m.alien,
 	} {
 		v.DeletePartialMatch(by)
@@ -99,6 +103,11 @@ func (t *targetMetrics) compared(method string, c compare.Class) {
 
 func (t *targetMetrics) diverged(c compare.Class) {
 	t.m.divergences.WithLabelValues(t.target, c.String()).Inc()
+}
+
+// headState counts a sample.
+func (t *targetMetrics) headState(c compare.Class) {
+	t.m.heads.WithLabelValues(t.target, c.String()).Inc()
 }
 
 // skipped counts calls that were not sent. They are never OK.

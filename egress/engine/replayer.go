@@ -31,6 +31,9 @@ type Replayer struct {
 	mode   Mode
 	cancel context.CancelFunc // ends what is under way in the mode so far
 
+	// looks holds the newest look at the primary's head; an older one that nobody took gives way.
+	looks chan look
+
 	// What follows belongs to Run's goroutine.
 	courier  *courier
 	bodies   bodies
@@ -51,6 +54,7 @@ type Replayer struct {
 	payloads map[string]string // payload ids: the primary's to the client's
 	primary  *courier          // asks the primary for blocks; nil: it can't be asked
 	lacking  lacking
+	doubt    doubt
 	saveNext time.Time
 }
 
@@ -65,7 +69,7 @@ func New(cfg Config, target Target, tape *Tape, ports Ports, reg *Metrics, logge
 	r := &Replayer{
 		cfg: cfg, target: target, tape: tape, ports: ports, met: reg.of(target.Name),
 		log:  logger.With(slog.String("target", target.Name)),
-		mode: target.Mode, roots: compare.NewRoots(), payloads: map[string]string{},
+		mode: target.Mode, looks: make(chan look, 1), roots: compare.NewRoots(), payloads: map[string]string{},
 		status: Status{Target: target.Name, Role: target.Role, Mode: target.Mode, State: Probe, Since: ports.Clock.Now()},
 	}
 	r.courier, r.bodies = newCourier(&r.cfg, &r.target), bodies{tape: tape}
@@ -108,6 +112,9 @@ func (r *Replayer) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if r.ports.Modes != nil {
 		g.Go(func() error { return r.watchMode(ctx) })
+	}
+	if r.samples() {
+		g.Go(func() error { return r.watchPrimary(ctx) })
 	}
 	g.Go(func() error {
 		r.load(ctx)

@@ -63,7 +63,8 @@ type Fake struct {
 	script   map[string][]scripted
 	seen     []*Seen
 	faults   []*armed
-	hung     chan struct{} // closed when what hangs is let go
+	roots    map[common.Hash]common.Hash // state roots that are shown instead of the right ones, by block
+	hung     chan struct{}               // closed when what hangs is let go
 	addr     string
 	server   *http.Server
 	done     chan struct{}
@@ -86,7 +87,7 @@ func NewFake(cfg Config) *Fake {
 	if cfg.Capabilities == nil {
 		cfg.Capabilities = capabilities()
 	}
-	f := &Fake{cfg: cfg, chain: newChain(cfg.Genesis), building: map[string]built{}, hung: make(chan struct{})}
+	f := &Fake{cfg: cfg, chain: newChain(cfg.Genesis), building: map[string]built{}, roots: map[common.Hash]common.Hash{}, hung: make(chan struct{})}
 	f.chain.snap = cfg.Snap
 	return f
 }
@@ -209,6 +210,14 @@ func (f *Fake) Accept(h common.Hash) {
 	defer f.mu.Unlock()
 	delete(f.chain.marked, h)
 	f.chain.bad = map[common.Hash]common.Hash{}
+}
+
+// SetStateRoot makes the client show another state root of a block than the block's own, as one with a damaged
+// database does.
+func (f *Fake) SetStateRoot(block, root common.Hash) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.roots[block] = root
 }
 
 // SetSnap switches between waiting for peers and executing.

@@ -48,6 +48,8 @@ type GethConfig struct {
 	Genesis string // file
 	Secret  engineapi.Secret
 	Scheme  Scheme
+	// Public opens a port without authentication as well, for HTTP and WebSockets: RPCURL.
+	Public bool
 }
 
 // Geth is a real execution client without peers, on a loopback port that it keeps. Its methods are
@@ -55,6 +57,7 @@ type GethConfig struct {
 type Geth struct {
 	cfg  GethConfig
 	port int
+	rpc  int // the public port, if any
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -122,6 +125,12 @@ func (g *Geth) URL() string {
 	return fmt.Sprintf("http://127.0.0.1:%d", g.port)
 }
 
+// RPCURL is the node's public port, for HTTP; WSURL the same for WebSockets.
+func (g *Geth) RPCURL() string { return fmt.Sprintf("http://127.0.0.1:%d", g.rpc) }
+
+// WSURL is RPCURL for WebSockets.
+func (g *Geth) WSURL() string { return fmt.Sprintf("ws://127.0.0.1:%d", g.rpc) }
+
 // SecretFile is where the node's secret is.
 func (g *Geth) SecretFile() string { return filepath.Join(g.cfg.Dir, "jwt.hex") }
 
@@ -146,6 +155,11 @@ func (g *Geth) Start(ctx context.Context) error {
 		"--nodiscover", "--maxpeers", "0", "--nat", "none", "--ipcdisable", "--cache", "64", "--verbosity", "3",
 		"--authrpc.addr", "127.0.0.1", "--authrpc.port", strconv.Itoa(g.port), "--authrpc.jwtsecret", g.SecretFile(),
 	}, g.cfg.Scheme.flags()...)
+	if g.cfg.Public {
+		port := strconv.Itoa(g.rpc)
+		args = append(args, "--http", "--http.addr", "127.0.0.1", "--http.port", port, "--http.api", "eth,net,web3,txpool,debug",
+			"--ws", "--ws.addr", "127.0.0.1", "--ws.port", port, "--ws.api", "eth,net,web3,txpool,debug", "--ws.origins", "*")
+	}
 	// The node outlives ctx, which is only that of starting it.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), g.cfg.Binary, args...) //nolint:gosec // the test names it
 	cmd.Stdout, cmd.Stderr = log, log
@@ -165,13 +179,10 @@ func (g *Geth) data() string { return filepath.Join(g.cfg.Dir, "data") }
 
 // prepare makes what the first start needs.
 func (g *Geth) prepare(ctx context.Context) error {
-	if g.port == 0 {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("a free port: %w", err)
+	for _, port := range []*int{&g.port, &g.rpc} {
+		if err := freePort(ctx, port); err != nil {
+			return err
 		}
-		g.port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
-		_ = l.Close()
 	}
 	if _, err := os.Stat(g.data()); err == nil {
 		return nil
@@ -186,6 +197,19 @@ func (g *Geth) prepare(ctx context.Context) error {
 	}
 	_, err := output(ctx, "", g.cfg.Binary, "--datadir", g.data(), g.cfg.Scheme.flags()[0], "init", g.cfg.Genesis)
 	return err
+}
+
+// freePort is a port that nothing listens on now, unless there is one already.
+func freePort(ctx context.Context, port *int) error {
+	if *port != 0 {
+		return nil
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("a free port: %w", err)
+	}
+	*port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
+	return l.Close()
 }
 
 func hexOf(s engineapi.Secret) string {

@@ -251,9 +251,13 @@ func (f *Fake) block(b Block, ok bool) any {
 	if !ok {
 		return nil
 	}
+	root, other := f.roots[b.Hash]
+	if !other {
+		root = b.Hash
+	}
 	return map[string]any{
 		"number": fmt.Sprintf("0x%x", b.Number), "hash": b.Hash, "parentHash": b.Parent,
-		"timestamp": fmt.Sprintf("0x%x", b.Timestamp), "stateRoot": b.Hash, "receiptsRoot": b.Hash, "transactions": []string{},
+		"timestamp": fmt.Sprintf("0x%x", b.Timestamp), "stateRoot": root, "receiptsRoot": b.Hash, "transactions": []string{},
 		"miner": common.Address{}, "logsBloom": "0x00", "mixHash": b.Hash, "gasLimit": "0x1", "gasUsed": "0x0", "extraData": "0x", "baseFeePerGas": "0x7",
 		"blobGasUsed": "0x0", "excessBlobGas": "0x0", "withdrawalsRoot": b.Hash, "parentBeaconBlockRoot": b.Hash, "requestsHash": f.requests(b),
 	}

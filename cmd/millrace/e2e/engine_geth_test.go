@@ -33,6 +33,8 @@ type geths struct {
 	door    drive.Endpoint
 	genesis drive.Genesis
 	rng     *rand.Rand
+	// buildWait is how long the primary may build; longer when it is to pick up transactions.
+	buildWait time.Duration
 }
 
 func gethBinary(t *testing.T) string {
@@ -54,7 +56,7 @@ func newGeth(t *testing.T, n int, scheme eltest.Scheme) *eltest.Geth {
 	t.Helper()
 	genesis, err := filepath.Abs(engineData + "genesis-mini.json")
 	require.NoError(t, err)
-	g := eltest.NewGeth(eltest.GethConfig{Binary: gethBinary(t), Dir: t.TempDir(), Genesis: genesis, Secret: testSecret(t, n+1), Scheme: scheme})
+	g := eltest.NewGeth(eltest.GethConfig{Binary: gethBinary(t), Dir: t.TempDir(), Genesis: genesis, Secret: testSecret(t, n+1), Scheme: scheme, Public: true})
 	t.Cleanup(func() {
 		g.Kill()
 		if t.Failed() {
@@ -78,6 +80,12 @@ func printTail(t *testing.T, path string) {
 // newGeths starts clients and an engine process in front of them. Secondaries are named b, c and so on.
 func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 	t.Helper()
+	return newGethsWith(t, nil, schemes...)
+}
+
+// newGethsWith is newGeths with more flags for the engine.
+func newGethsWith(t *testing.T, flags []string, schemes ...eltest.Scheme) *geths {
+	t.Helper()
 	b := &geths{rng: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))}
 	var err error
 	b.genesis, err = drive.ReadGenesis(engineData + "genesis-mini.json")
@@ -98,9 +106,11 @@ func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 	require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("c1", 32)), 0o600))
 	addr := freeAddr(t)
 	b.door.URL = "http://" + addr
-	b.engine = newProcess(t, "engine", "engine", "--log.format=json", "--log.level=debug", "--engine.listen="+addr, "--engine.primary="+b.nodes[0].URL(),
-		"--engine.primary_jwt_secret="+b.nodes[0].SecretFile(), "--engine.jwt_secret="+file, "--engine.secondaries="+string(js),
-		"--engine.replay.stall_time="+short(25*time.Second, 2*time.Minute).String())
+	b.engine = newProcess(t, "engine", "engine", append([]string{
+		"--log.format=json", "--log.level=debug", "--engine.listen=" + addr, "--engine.primary=" + b.nodes[0].URL(),
+		"--engine.primary_jwt_secret=" + b.nodes[0].SecretFile(), "--engine.jwt_secret=" + file, "--engine.secondaries=" + string(js),
+		"--engine.replay.stall_time=" + short(25*time.Second, 2*time.Minute).String(),
+	}, flags...)...)
 	b.engine.up(t)
 	return b
 }
@@ -108,7 +118,7 @@ func newGeths(t *testing.T, schemes ...eltest.Scheme) *geths {
 // driver drives the primary through the door.
 func (b *geths) driver(t *testing.T, network *eltest.Geth, secret engineapi.Secret) *drive.Driver {
 	t.Helper()
-	cfg := drive.Config{Target: b.door, Genesis: b.genesis, Seed: b.rng.Uint64()}
+	cfg := drive.Config{Target: b.door, Genesis: b.genesis, Seed: b.rng.Uint64(), BuildWait: b.buildWait}
 	if network != nil {
 		cfg.Network = &drive.Endpoint{URL: network.URL(), Secret: secret}
 	}
@@ -145,7 +155,7 @@ func (b *geths) together(t *testing.T, d *drive.Driver, nodes ...int) time.Durat
 // Real clients over every fork of the genesis file, with reorganisations, while the secondaries are
 // stopped, hang and are killed, and the engine is killed as well: all end at the head (I8, I9).
 func TestEngineRealClientsConvergeWhateverHappensToThem(t *testing.T) {
-	slots := 100
+	slots := 50
 	if soak() {
 		slots = 300
 	}

@@ -166,6 +166,32 @@ func TestRootsForgetTheOldest(t *testing.T) {
 	require.Len(t, r.reported, maxRoots)
 }
 
+func TestHeadStatesDifferInWhatIsNamed(t *testing.T) {
+	h := HeadState{Number: 5, Hash: block(), StateRoot: common.Hash{1}, ReceiptsRoot: common.Hash{2}, Safe: common.Hash{3}, Finalized: common.Hash{4}}
+	for _, c := range []struct {
+		change func(s *HeadState)
+		want   Class
+		why    string
+	}{
+		{func(*HeadState) {}, OK, ""},
+		{func(s *HeadState) { s.Hash = common.Hash{9} }, NotCompared, "the clients have different heads"},
+		{func(s *HeadState) { s.Number++ }, Critical, "the same head with another number"},
+		{func(s *HeadState) { s.StateRoot = common.Hash{} }, Critical, "the same head with another stateRoot"},
+		{func(s *HeadState) { s.ReceiptsRoot = common.Hash{9} }, Critical, "the same head with another receiptsRoot"},
+		{func(s *HeadState) { s.Safe = common.Hash{} }, Warn, "the same head with another safe"},
+		{func(s *HeadState) { s.Finalized = common.Hash{9} }, Warn, "the same head with another finalized"},
+		{func(s *HeadState) { s.Safe, s.StateRoot = common.Hash{9}, common.Hash{9} }, Critical, "the same head with another safe, stateRoot"},
+	} {
+		s := h
+		c.change(&s)
+		class, why := Heads(h, s)
+		require.Equal(t, c.want.String(), class.String())
+		require.Equal(t, c.why, why)
+		class, _ = Heads(s, h)
+		require.Equal(t, c.want.String(), class.String(), "either way round")
+	}
+}
+
 func TestBuiltPayloadsAreComparedByValueGasAndTransactions(t *testing.T) {
 	p := &record.Built{Value: *uint256.NewInt(100), GasUsed: 21000, Transactions: 1, Hash: common.Hash{1}}
 	s := &record.Built{Value: *uint256.NewInt(130), GasUsed: 42000, Transactions: 2, Hash: common.Hash{2}}
