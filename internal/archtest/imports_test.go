@@ -28,6 +28,7 @@ var allowed = []row{
 	{"internal/jsonrpc", nil},
 	{"internal/retry", nil},
 	{"internal/rpcapi", nil},
+	{"internal/clientip", nil},
 	{"internal/wire", nil},
 	{"internal/engineapi", []string{"internal/jsonrpc"}},
 	{"internal/engineapi/record", []string{"internal/engineapi"}},

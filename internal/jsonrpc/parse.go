@@ -28,6 +28,8 @@ type envelope struct {
 	// type that no id has.
 	repeated string
 	badID    bool
+	// alias: an unknown member differs from one of the envelope's in its capitals only.
+	alias bool
 }
 
 // Parse reads a body as one request or a batch of at most maxBatch. Err is set when the whole body
@@ -52,10 +54,18 @@ func Parse(body []byte, maxBatch int) (calls []Call, batch bool, err *Error) {
 	if err != nil {
 		return nil, batch, err
 	}
-	if _, e := p.dec.ReadToken(); !errors.Is(e, io.EOF) {
-		return nil, batch, parseError("data after the request")
+	if err := p.end(); err != nil {
+		return nil, batch, err
 	}
 	return calls, batch, nil
+}
+
+// end is the error of a body that goes on.
+func (p *parser) end() *Error {
+	if _, e := p.dec.ReadToken(); !errors.Is(e, io.EOF) {
+		return parseError("data after the request")
+	}
+	return nil
 }
 
 func (p *parser) release() {
@@ -163,7 +173,19 @@ func (e *envelope) set(quoted, value []byte) {
 		once(&e.method, "method")
 	case "params":
 		once(&e.request.Params, "params")
+	default:
+		e.alias = e.alias || isAlias(name)
 	}
+}
+
+// isAlias tells a name that readers which fold letters, as Go's own does, take for a member of the envelope.
+func isAlias(name []byte) bool {
+	for _, known := range [...]string{"id", "jsonrpc", "method", "params"} {
+		if bytes.EqualFold(name, []byte(known)) {
+			return true
+		}
+	}
+	return false
 }
 
 // finish judges the envelope as FlowProxy does: whatever it lacks is a parse error, and then the

@@ -19,7 +19,7 @@ type Node struct {
 	URI string
 	// URL is where it is dialled: URI without what is said about it there.
 	URL *url.URL
-	// Label is its place in metrics and logs: host and path, never credentials.
+	// Label is its place in metrics and logs: host and path, with the tag where that is not all, never credentials.
 	Label string
 	// Workers is how many calls it is given at a time; 0: the default of all.
 	Workers int
@@ -86,6 +86,9 @@ func ParseNode(uri string) (*Node, error) {
 	n.Label = u.Host + strings.TrimSuffix(u.EscapedPath(), "/")
 	sum := sha256.Sum256([]byte(u.Scheme + "://" + n.Label + "?" + u.RawQuery))
 	n.Tag = Tag(max(binary.BigEndian.Uint32(sum[:]), 1))
+	if u.RawQuery != "" || u.Scheme != "http" { // host and path may be another node's, too
+		n.Label += fmt.Sprintf("#%08x", uint32(n.Tag))
+	}
 	return n, nil
 }
 

@@ -14,7 +14,7 @@ func TestANodesURISaysAllAboutIt(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 4, n.Workers)
 	require.Equal(t, "http://user:secret@127.0.0.1:8545/path/?key=x", n.URL.String())
-	require.Equal(t, "127.0.0.1:8545/path", n.Label)
+	require.Regexp(t, "^127.0.0.1:8545/path#[0-9a-f]{8}$", n.Label)
 	require.Equal(t, "http://user:secret@127.0.0.1:8545/path/?_workers=4&key=x", n.URI)
 	require.Zero(t, n.Pin)
 	none, err := ParseNode("http://127.0.0.1:8545?_workers=0")
