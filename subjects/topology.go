@@ -58,6 +58,10 @@ type Options struct {
 	Replay         bool          // ingress.replay_listen is set: marked replays have streams
 	EngineMaxAge   time.Duration // record.engine.max_age
 	EngineMaxBytes int64         // record.engine.max_bytes, calls and divergences together; zero: no streams of the Engine API
+
+	Gateway         bool          // there is a gateway: its nodes have a bucket
+	GatewayTimeout  time.Duration // gateway.queue's timeout
+	GatewayMaxBytes int64         // of the shared queue, each class; zero: no streams, queues are local
 }
 
 // StreamIn is the name of class p's IN stream.
@@ -85,6 +89,7 @@ func Streams(o Options) []jetstream.StreamConfig {
 	}
 	ss = append(ss, rejected, ledger(o, StreamDone, "orders.done.*", done))
 	ss = append(ss, engineStreams(o)...)
+	ss = append(ss, GatewayStreams(o)...)
 	if o.RecordMaxBytes > 0 {
 		ss = append(ss, Record(o))
 	}
@@ -179,10 +184,11 @@ func Buckets(o Options) []jetstream.KeyValueConfig {
 			Metadata: map[string]string{MetaSchema: SchemaVersion},
 		}
 	}
-	return append([]jetstream.KeyValueConfig{
+	bs := append([]jetstream.KeyValueConfig{
 		bucket(BucketRefusals, o.MaxAge, 64<<20),
 		bucket(BucketLeases, 0, 1<<20),
 		bucket(BucketSuspects, Backstop, 4<<20),
 		bucket(BucketState, 0, 1<<20),
 	}, engineBuckets(o)...)
+	return append(bs, gatewayBuckets(o)...)
 }

@@ -56,6 +56,7 @@ var allowed = []row{
 	{"ingress/rpc/cache", []string{"internal/rpcapi"}},
 	{"ingress/rpc", []string{"internal/rpcapi", "internal/jsonrpc", "internal/certificate", "internal/clientip"}},
 	{"ingress/rpc/limit", []string{"internal/clientip"}},
+	{"internal/bus/gateway", []string{"internal/rpcapi", "internal/retry", "subjects"}},
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
 	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry", "internal/wire"}},

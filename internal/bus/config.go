@@ -33,7 +33,7 @@ type Config struct {
 	Tap      string `name:"tap" help:"Hand what is published to the consumers of the same process at once (on, off). auto: in a node with the embedded server; other workers at that server then have nothing to do." default:"auto" enum:"auto,on,off"`
 	Replicas int    `name:"replicas" help:"Copies of each stream; above one only on a cluster." default:"1"`
 
-	// Role is what this process does: "ingress", "worker", "egress", "engine", "node", or empty for a command.
+	// Role is what this process does: "ingress", "worker", "egress", "engine", "gateway", "node", or empty for a command.
 	// A server may allow each role its own inboxes only, and only those that work keep house. It is
 	// the program's to say, not the operator's.
 	Role string `kong:"-"`
@@ -64,7 +64,7 @@ func (c *Config) inbox(u use) string {
 // keepsHouse reports whether this process may purge what is done: doors and deliveries on their own
 // need no right to empty a stream.
 func (c *Config) keepsHouse() bool {
-	return c.Role != "ingress" && c.Role != "egress" && c.Role != "engine"
+	return c.Role != "ingress" && c.Role != "egress" && c.Role != "engine" && c.Role != "gateway"
 }
 
 // tapped reports whether the tap is on; whoever knows the roles of the process decides what auto means.

@@ -323,6 +323,8 @@ func TestSilentConsumerIsSuspectedOnTheSecondLook(t *testing.T) {
 	publishAll(t, b, 1, order.PriorityHigh) // waits, and nobody is given it
 	c, err := js.Consumer(t.Context(), "IN_HIGH", subjects.WorkerDurable)
 	require.NoError(t, err)
+	// The consumer learns of what was stored a moment later.
+	require.Eventually(t, func() bool { return consumerInfo(t, js, "IN_HIGH", subjects.WorkerDurable).NumPending == 1 }, soon, tick)
 	p := &puller{stage: stageIn, priority: order.PriorityHigh, m: b.m}
 	silent, missing := p.look(t.Context(), c)
 	require.False(t, silent || missing)

@@ -39,11 +39,12 @@ const (
 	useEngine                  // publishes to ENGINE
 	useReplayer                // consumes ENGINE
 	useStatus                  // asks what became of an order, or answers
+	useGateway                 // gossip, calls and their answers
 )
 
 var useNames = [...]string{
 	"", "control", "door", "store", "work", "feed", "ledger", "verdicts", "say", "signers", "lease", "scan",
-	"engine", "replayer", "status",
+	"engine", "replayer", "status", "gateway",
 }
 
 func (u use) String() string { return useNames[u] }

@@ -2,9 +2,9 @@ package bus
 
 import "millrace/internal/bus/upkeep"
 
-// hasOrders reports whether orders may come here: not where the Engine API is alone with a server that nobody
-// else reaches. Looking for them all the time would cost it more than its own idle work.
-func (c *Config) hasOrders() bool { return c.Role != "engine" || c.Listen != "" }
+// hasOrders reports whether orders may come here: not where the Engine API, or a gateway, is alone with a server that
+// nobody else reaches. Looking for them all the time would cost it more than its own idle work.
+func (c *Config) hasOrders() bool { return c.Role != "engine" && c.Role != "gateway" || c.Listen != "" }
 
 // sees keeps a role from reading orders that are none of its business: a door or a delivery on its own
 // asks how far the workers are and how old the ends of IN are, but not for an order of it, and a server that knows

@@ -39,7 +39,7 @@ const (
 // is what it asks the server for, and so is among its publishes.
 func Roles() []Role {
 	return []Role{
-		ingress(), worker(), egress(), engine(), node(), reader(), metrics(),
+		ingress(), worker(), egress(), engine(), gateway(), node(), reader(), metrics(),
 		{Name: Admin, Purpose: "streams apply, nats CLI, backups: everything in this account"},
 	}
 }
@@ -145,10 +145,34 @@ func engine() Role {
 	return r
 }
 
+// gateway keeps its nodes, tells its peers of limits, and queues calls, or serves them. It has no word in the orders.
+// Its queues are in memory and gone with a server, so it may make them.
+func gateway() Role {
+	r := Role{
+		Name: "gateway", Purpose: "JSON-RPC to execution nodes: its node set, limits and queues of calls",
+		Publish: append(process(), subjects.GatewayLimits, subjects.GatewayCancel, subjects.GatewayNews,
+			"_INBOX_gateway.gateway.>", "_INBOX_node.gateway.>", // answers to calls of the like
+			"$KV."+subjects.BucketGatewayNodes+".*"),
+		Subscribe: append(inbox("gateway"), gatewayHears()...),
+	}
+	for _, class := range subjects.GatewayClasses() {
+		s := subjects.StreamGateway(class)
+		r.Publish = append(r.Publish, subjects.GatewayCalls(class), "$JS.API.STREAM.CREATE."+s)
+		r.Publish = append(r.Publish, consume(s, subjects.GatewayDurable)...)
+	}
+	r.Publish = append(r.Publish, readBucket(subjects.BucketGatewayNodes)...)
+	return r
+}
+
+func gatewayHears() []string {
+	return []string{subjects.GatewayLimits, subjects.GatewayCancel, subjects.GatewayNews}
+}
+
 // node is a process with all of these roles.
 func node() Role {
 	r := Role{Name: "node", Purpose: "all roles in one process", Subscribe: append(inbox("node"), subjects.Verdicts("*"), subjects.Signers, statusQuestions)}
-	for _, part := range []Role{ingress(), worker(), egress(), engine()} {
+	r.Subscribe = append(r.Subscribe, gatewayHears()...)
+	for _, part := range []Role{ingress(), worker(), egress(), engine(), gateway()} {
 		r.Publish = append(r.Publish, part.Publish...)
 	}
 	slices.Sort(r.Publish)
