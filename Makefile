@@ -11,7 +11,7 @@ BENCHTIME  ?= 1s
 RACEFLAGS  ?= -p 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test race lint fuzz bench build e2e soak cross docs clean release release-check image-check deploy-check promtool
+.PHONY: help run test race lint fuzz bench build e2e cl-proxy soak cross docs clean release release-check image-check deploy-check promtool
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,8 +40,18 @@ fuzz: ## every fuzz target for FUZZTIME (60s) each
 bench: ## every benchmark with allocations: BENCH, BENCHTIME
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) ./...
 
+# cl-proxy is measured beside this engine where somebody has built it: from a clone, because it is no dependency of ours.
+CLPROXY_SRC ?=
+ifneq ($(wildcard bin/cl-proxy),)
+export MILLRACE_CLPROXY_BIN ?= $(CURDIR)/bin/cl-proxy
+endif
+
+cl-proxy: ## bin/cl-proxy, which e2e then measures as well, from a clone of flashbots/builder-playground: CLPROXY_SRC
+	@test -d '$(CLPROXY_SRC)/cl-proxy' || { echo "CLPROXY_SRC: expected a clone of flashbots/builder-playground"; exit 1; }
+	cd '$(CLPROXY_SRC)' && $(GO) build -trimpath -o $(CURDIR)/bin/cl-proxy ./cl-proxy/cmd
+
 e2e: ## real processes, clients and connections, one kill of each kind, at most twelve minutes
-	$(GO) test -tags e2e -count=1 -timeout 15m -v ./cmd/millrace/e2e/
+	$(GO) test -tags e2e -count=1 -timeout 25m -v ./cmd/millrace/e2e/
 	$(GO) test -tags e2e -count=1 -timeout 5m -run Geth ./ingress/engine ./egress/engine
 
 # What a node does is done once more without the tap: a node taps its orders by default.

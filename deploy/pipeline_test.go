@@ -45,6 +45,11 @@ func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
 		return strings.Contains(out, `"outcome":"delivered"`)
 	})
 
+	// A gateway beside them, with the queues that gateways share.
+	calls := freeAddr(t)
+	roles = append(roles, start(t, "gateway", env("gateway"), "--mock-node", "--gateway.queue=shared", "--gateway.listen=", "--gateway.listen_jsonrpc="+calls))
+	require.Contains(t, ask(t, calls), `"result":"0x1"`)
+
 	// A node has what a role against an external server has not: the disk guard.
 	roles = append(roles, start(t, "node", "", "--ingress.listen="+freeAddr(t)))
 	await(t, "a first look at the consumers", func() bool {
@@ -61,6 +66,19 @@ func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
 		all += text
 	}
 	requireMetrics(t, all)
+}
+
+// ask calls a gateway.
+func ask(t *testing.T, addr string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}`))
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(b)
 }
 
 func apply(t *testing.T, site string) {

@@ -72,6 +72,7 @@ func TestEveryAlertSaysHowUrgentItIsAndWhatToDo(t *testing.T) {
 	for _, about := range []string{
 		"MillraceOrdersExpire", "MillraceQueueIsOld", "MillraceDoorClosed", "MillraceRecordPaused", "MillraceWatchdog",
 		"MillraceSignersRecoveredTwice", "MillraceLeasesFlap", "MillraceFenced", "MillraceVolumeFills", "MillraceSlowToBuilder",
+		"MillraceGatewayNoNode", "MillraceGatewayRefusesUrgent", "MillraceGatewayEjects", "MillraceGatewayLimitsNotShared", "MillraceGatewaySlowClients",
 	} {
 		require.True(t, alerts[about], about)
 	}

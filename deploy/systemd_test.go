@@ -19,7 +19,7 @@ func units(t *testing.T) []string {
 	t.Helper()
 	found, err := filepath.Glob("systemd/*.service")
 	require.NoError(t, err)
-	require.Len(t, found, 6)
+	require.Len(t, found, 7)
 	return found
 }
 
@@ -62,6 +62,9 @@ func TestUnitsDrainInPeaceAndComeBack(t *testing.T) {
 		stop, err := time.ParseDuration(d["TimeoutStopSec"][0])
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, stop, drain(t), u)
+		if strings.Contains(u, "gateway") {
+			require.GreaterOrEqual(t, stop, gatewayDrain(t), u)
+		}
 		require.Equal(t, []string{""}, d["CapabilityBoundingSet"], u)
 		for _, yes := range []string{"NoNewPrivileges", "PrivateTmp", "PrivateDevices", "MemoryDenyWriteExecute", "RestrictNamespaces"} {
 			require.Equal(t, []string{"yes"}, d[yes], "%s in %s", yes, u)
@@ -69,22 +72,33 @@ func TestUnitsDrainInPeaceAndComeBack(t *testing.T) {
 	}
 }
 
+// fixed is a key's default, a duration.
+func fixed(t *testing.T, key string) time.Duration {
+	t.Helper()
+	m := regexp.MustCompile("`" + regexp.QuoteMeta(key) + "` \\| duration \\| `([^`]+)`").FindStringSubmatch(command(t, "", millrace, "config", "reference"))
+	require.NotNil(t, m, key)
+	d, err := time.ParseDuration(m[1])
+	require.NoError(t, err)
+	return d
+}
+
+// busDrain is how long the bus may take.
+const busDrain = 30 * time.Second
+
 // drain is how long a process may take to stop with the default configuration: the deadlines of its
 // parts, one after the other.
 func drain(t *testing.T) time.Duration {
 	t.Helper()
-	reference := command(t, "", millrace, "config", "reference")
-	of := func(key string) time.Duration {
-		m := regexp.MustCompile("`" + regexp.QuoteMeta(key) + "` \\| duration \\| `([^`]+)`").FindStringSubmatch(reference)
-		require.NotNil(t, m, key)
-		d, err := time.ParseDuration(m[1])
-		require.NoError(t, err)
-		return d
-	}
 	const (
 		workers = 12 * time.Second
 		targets = 15 * time.Second
-		bus     = 30 * time.Second
 	)
-	return of("ingress.drain_delay") + of("ingress.drain_timeout") + workers + of("egress.drain") + targets + bus
+	return fixed(t, "ingress.drain_delay") + fixed(t, "ingress.drain_timeout") + workers + fixed(t, "egress.drain") + targets + busDrain
+}
+
+// gatewayDrain is the same of a gateway: doors, WebSockets, shared queue and nodes, each with gateway.drain.
+func gatewayDrain(t *testing.T) time.Duration {
+	t.Helper()
+	const margin = 2 * time.Second
+	return fixed(t, "gateway.drain_delay") + 4*(fixed(t, "gateway.drain")+margin) + busDrain
 }

@@ -87,7 +87,7 @@ func (p *process) starting() error {
 func (p *process) pages() telemetry.Pages {
 	return telemetry.Pages{
 		Checks: p.checks(), Ledger: ledgerPage(p.bus, p.part("admin")), NATS: p.bus.Monitor(), Reload: p.reload,
-		More:  p.enginePages(),
+		More:  append(p.enginePages(), p.gatewayPages()...),
 		Trace: p.tracePage(), Targets: p.targets.page(), RemoveTarget: p.targets.removePage(), Record: recordPage(p.bus, p.part("admin")),
 		Export: exportPage(busLogs{bus: p.bus, node: p.cfg.Node.Name, maxTxs: p.cfg.Orders.MaxTxs}, p.part("admin")),
 	}

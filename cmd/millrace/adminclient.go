@@ -17,7 +17,7 @@ type adminAt struct {
 	TokenFile string `name:"token-file" placeholder:"FILE" help:"File with the admin token, needed for changes and when the listener is not on loopback."`
 }
 
-// do makes a request; any answer but 200 is an error that begins with what.
+// do makes a request; any answer but 200, and 204 for a change, is an error that begins with what.
 func (q *adminAt) do(ctx context.Context, method, path, what string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(q.Admin, "/")+path, nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func (q *adminAt) do(ctx context.Context, method, path, what string) (*http.Resp
 	if err != nil {
 		return nil, fmt.Errorf("is millrace running there? %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNoContent {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 		return nil, fmt.Errorf("%s: %s: %s", what, resp.Status, bytes.TrimSpace(text))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"millrace/internal/config"
 )
@@ -25,6 +26,13 @@ func aliases() []config.Alias {
 		// A limit for all together became one for each signer, which can only let more through.
 		{Env: "MAX_USER_RPS", Key: "ingress.rate_limit.count", Map: unlessZero},
 		{Env: "MAX_USER_RPS", Key: "ingress.rate_limit.enabled", Map: ifPositive},
+		// prio-load-balancer's. JOB_CHAN_BUFFER has no key: nothing leaves a queue before its node has a place.
+		{Env: "REQUEST_TIMEOUT", Key: "gateway.queues.timeout", Map: wholeSeconds},
+		{Env: "JOB_SEND_TIMEOUT", Key: "gateway.queues.dispatch_timeout", Map: wholeSeconds},
+		{Env: "REQUEST_PROXY_TIMEOUT", Key: "gateway.node_timeout", Map: wholeSeconds},
+		{Env: "PAYLOAD_MAX_KB", Key: "gateway.max_body", Map: kilobytes},
+		{Env: "LOG_PROD", Key: "log.format", Map: ifTrue("json")},
+		{Env: "LOG_SERVICE", Key: "node.name"},
 	}
 }
 
@@ -37,6 +45,7 @@ func unsupported() []string {
 		"DISK_BACKUP_SIZE_REJECT_FLOW_THRESHOLD_MB", "DISK_BACKUP_SIZE_TO_RESUME_FLOW_THRESHOLD_MB", "PEER_UPDATE_INTERVAL_S",
 		"TCP_SMALL_CLIENTS", "TCP_BIG_CLIENTS", "ORDERFLOW_SIGNER_KEY", "PARQUET_BUNDLE_RECEIPTS_FILE_PATH",
 		"CLICKHOUSE_HOST", "CLICKHOUSE_USERNAME", "CLICKHOUSE_PASSWORD", "CLICKHOUSE_DATABASE",
+		"REDIS_URI", "REDIS_PREFIX", // the set of nodes is kept on the bus
 	}
 }
 
@@ -66,6 +75,24 @@ func ifPositive(v string) (string, error) {
 		return "", err
 	}
 	return "true", nil
+}
+
+// wholeSeconds reads prio-load-balancer's durations; what is none is its default, and so is ours.
+func wholeSeconds(v string) (string, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 0 {
+		return "", nil //nolint:nilerr // it says nothing either
+	}
+	return (time.Duration(n) * time.Second).String(), nil
+}
+
+// kilobytes reads a size as wholeSeconds reads a time.
+func kilobytes(v string) (string, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n <= 0 {
+		return "", nil //nolint:nilerr // as above
+	}
+	return strconv.Itoa(n) + "KiB", nil
 }
 
 // rustLevel takes a plain level; a filter by module has no meaning here.

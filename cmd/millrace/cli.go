@@ -25,6 +25,7 @@ type cli struct {
 	Worker   workerCmd   `cmd:"" help:"Run a validation pool. Needs nats.url."`
 	Egress   egressCmd   `cmd:"" help:"Run the delivery to the builders. Needs nats.url."`
 	Engine   engineCmd   `cmd:"" help:"Run the Engine API door: the primary answers, every call is recorded, secondaries catch up; and commands for it. Takes cl-proxy's flags."`
+	Gateway  gatewayCmd  `cmd:"" help:"Run the JSON-RPC gateway: one endpoint over many execution nodes; and commands for one that runs."`
 	Bus      busCmd      `cmd:"" help:"Run the embedded NATS server alone, listening, for roles in other processes."`
 	Access   accessCmd   `cmd:"" name:"bus-config" help:"Write configurations for nats-server, single or cluster: one user per role with least permissions, fresh keys."`
 	Streams  streamsCmd  `cmd:"" help:"Compare or apply the streams, consumers and buckets that this version declares."`
@@ -95,7 +96,7 @@ func (a *app) parse(args []string) (p *parsed, err error) {
 // newParser builds the command line and the schema of its keys.
 func newParser(stdout, stderr io.Writer) (*kong.Kong, *config.Schema, error) {
 	var s *config.Schema
-	opts := append(config.Options(reflect.TypeFor[[]builder.Target](), reflect.TypeFor[[]Secondary]()),
+	opts := append(config.Options(reflect.TypeFor[[]builder.Target](), reflect.TypeFor[[]Secondary](), reflect.TypeFor[[]Listener](), reflect.TypeFor[[]NodeEntry](), reflect.TypeFor[[]IPLimit]()),
 		kong.Name("millrace"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),
@@ -123,6 +124,7 @@ func hideForeignKeys(app *kong.Node) {
 		"egress":  {"egress", "nats", "orders", "builder", "builders", "trace"},
 		"bus":     {"nats", "streams", "record", "orders"},
 		"engine":  {"engine", "nats", "record"},
+		"gateway": {"gateway", "nats"},
 		"streams": {"nats", "streams", "record", "orders"},
 		"replay":  {"nats", "orders", "engine"},
 	}

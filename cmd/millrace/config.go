@@ -27,7 +27,8 @@ type Config struct {
 	Builder builder.Config `embed:"" group:"Delivery"`
 	Orders  Orders         `embed:"" prefix:"orders." group:"Orders"`
 
-	Engine Engine `embed:"" prefix:"engine." group:"Engine API"`
+	Engine  Engine  `embed:"" prefix:"engine." group:"Engine API"`
+	Gateway Gateway `embed:"" prefix:"gateway." group:"Gateway"`
 
 	NATS    bus.Config `embed:"" prefix:"nats." group:"NATS and storage"`
 	Streams Streams    `embed:"" prefix:"streams." group:"NATS and storage"`
@@ -112,6 +113,18 @@ func (c *Config) topology() subjects.Options {
 	if c.Engine.enabled() {
 		o.EngineMaxAge, o.EngineMaxBytes = c.Record.Engine.MaxAge, c.Record.Engine.MaxBytes
 	}
+	o.Gateway = c.Gateway.enabled() || c.Gateway.elsewhere || c.NATS.Role == roleGateway.String()
+	if c.Gateway.Queue == queueShared {
+		o.GatewayTimeout, o.GatewayMaxBytes = c.Gateway.Pool.Queue.Timeout, sharedQueueBytes
+	}
+	return o
+}
+
+// everyones is the topology of who makes it for others, and need not know whether there is a gateway among them: its
+// bucket is small, and without it a gateway is not ready.
+func (c *Config) everyones() subjects.Options {
+	o := c.topology()
+	o.Gateway = true
 	return o
 }
 
@@ -143,6 +156,9 @@ func (c *Config) validate(r role) error {
 	}
 	if r.has(roleEngine) {
 		errs = append(errs, c.Engine.Validate(), atLeast("record.engine.max_bytes", c.Record.Engine.MaxBytes, 16<<20))
+	}
+	if r.has(roleGateway) {
+		errs = append(errs, c.Gateway.Validate())
 	}
 	if c.Runtime.SpareProcs < 0 {
 		errs = append(errs, errors.New("runtime.spare_procs must not be negative"))

@@ -70,8 +70,8 @@ file that can't be used changes nothing, and the log says so; changed keys that 
 const referenceTail = `
 ## Variables of the predecessors
 
-Names of orderflow proxy v1 and v2 are read where they mean the same (they are listed with their keys). ` + "`MAX_USER_RPS`" + `
-limited all users together and here limits each signer. These are set in existing deployments and can't be honoured yet;
+Names of orderflow proxy v1 and v2 and of prio-load-balancer are read where they mean the same (they are listed with their
+keys). ` + "`MAX_USER_RPS`" + ` limited all users together and here limits each signer. These are set in existing deployments and can't be honoured yet;
 each is named in one warning at the start:
 
 `

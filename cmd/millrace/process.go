@@ -21,10 +21,17 @@ import (
 
 	"millrace/egress"
 	replayer "millrace/egress/engine"
+	"millrace/egress/nodes"
+	subscriptions "millrace/egress/nodes/feed"
 	"millrace/ingress"
 	door "millrace/ingress/engine"
+	"millrace/ingress/rpc"
+	"millrace/ingress/rpc/cache"
+	"millrace/ingress/rpc/limit"
+	"millrace/ingress/rpc/socket"
 	"millrace/internal/bus"
 	"millrace/internal/bus/enginelog"
+	"millrace/internal/bus/gateway"
 	"millrace/internal/config"
 	"millrace/internal/ledger"
 	"millrace/internal/ledger/index"
@@ -65,7 +72,8 @@ type process struct {
 	delivery *delivery
 	index    *index.Index // nil: no tracing in this process
 	replays  replays
-	engine   *engineRole // nil: no Engine API in this process
+	engine   *engineRole  // nil: no Engine API in this process
+	gateway  *gatewayRole // nil: no gateway in this process
 
 	hup chan os.Signal
 
@@ -76,7 +84,7 @@ type process struct {
 // serve runs the given roles until ctx ends or one of them fails.
 func (a *app) serve(ctx context.Context, r role) error {
 	cfg := &a.parsed.settings.Keys
-	r = r.withEngine(cfg)
+	r = r.withEngine(cfg).withGateway(cfg)
 	if err := cfg.fit(r); err != nil {
 		return usage(err)
 	}
@@ -122,7 +130,11 @@ func (p *process) run(ctx context.Context) error {
 // is closed again when a later part can't be made.
 func (p *process) build(ctx context.Context) (err error) {
 	p.cfg.NATS.Role = p.roles.user()
-	p.bus, err = bus.Dial(ctx, p.cfg.NATS, p.cfg.topology(), p.part("bus"), p.reg)
+	topology := p.cfg.topology()
+	if p.roles == roleBus {
+		topology = p.cfg.everyones()
+	}
+	p.bus, err = bus.Dial(ctx, p.cfg.NATS, topology, p.part("bus"), p.reg)
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}
@@ -141,6 +153,9 @@ func (p *process) build(ctx context.Context) (err error) {
 		}
 	}
 	if err = p.buildEngine(ctx); err != nil {
+		return err
+	}
+	if err = p.buildGateway(ctx); err != nil {
 		return err
 	}
 	p.targets = newTargets(p)
@@ -210,6 +225,7 @@ func (p *process) components() []lifecycle.Component {
 	}
 	cs = append(cs, p.replays.components(p.cfg)...)
 	cs = append(cs, p.engine.components(p.cfg)...)
+	cs = append(cs, p.gateway.components(p.cfg)...)
 	return append(cs, lifecycle.Component{Name: "start", Run: p.announce})
 }
 
@@ -245,6 +261,7 @@ func (p *process) announce(ctx context.Context) error {
 	}
 	attrs = append(attrs, p.replays.attrs(ctx)...)
 	attrs = append(attrs, p.engine.attrs(ctx)...)
+	attrs = append(attrs, p.gateway.attrs(ctx)...)
 	attrs = append(attrs, p.busAttrs()...)
 	attrs = append(attrs, p.delivery.attrs()...)
 	if path := p.app.parsed.resolver.Path(); path != "" {
@@ -319,6 +336,16 @@ var (
 	_ replayer.Modes   = (*enginelog.State)(nil)
 	_ enginelog.Bus    = (*bus.Bus)(nil)
 	_ enginelog.Holder = (*bus.Bus)(nil)
+
+	_ gateway.Bus           = (*bus.Bus)(nil)
+	_ rpc.Caller            = (*nodes.Pool)(nil)
+	_ rpc.Limits            = (*limit.Limiter)(nil)
+	_ rpc.Cache             = (*cache.Cache)(nil)
+	_ rpc.NodeSet           = (*nodeSet)(nil)
+	_ cache.Heads           = (*nodes.Pool)(nil)
+	_ subscriptions.Learner = (*nodes.Pool)(nil)
+	_ socket.Subscriber     = (*subscriptions.Feed)(nil)
+	_ limit.Gossip          = (*gateway.Gossip)(nil)
 )
 
 var errDoor = errors.New("the door is closed")
@@ -336,6 +363,9 @@ func (p *process) checks() []telemetry.Check {
 	}
 	if p.engine != nil {
 		checks = append(checks, telemetry.Check{Name: "engine", Ready: p.engine.ready})
+	}
+	if p.gateway != nil {
+		checks = append(checks, telemetry.Check{Name: "gateway", Ready: p.gateway.ready})
 	}
 	if p.delivery != nil {
 		checks = append(checks, telemetry.Check{Name: "builder", Ready: p.delivery.ready})

@@ -30,6 +30,9 @@ func reloadable(key string) bool {
 		return key != "engine.replay.max_calls" && strings.HasPrefix(key, "engine.replay.") ||
 			slices.Contains([]string{"engine.secondaries", "engine.failover", "engine.failover_after"}, key)
 	}
+	if section == "gateway" {
+		return gatewayReloadable(key)
+	}
 	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) ||
 		slices.Contains([]string{"log.level", "orders.head_url", "nats.tls.cert", "nats.tls.key"}, key)
 }
@@ -73,7 +76,7 @@ func (p *process) reload(ctx context.Context) error {
 		p.log.LogAttrs(ctx, slog.LevelError, "reload refused, the earlier configuration stays in force", slog.Any("error", err))
 		return fmt.Errorf("%w: %w", errReload, err)
 	}
-	if err := p.apply(&next.settings.Keys); err != nil {
+	if err := p.apply(ctx, &next.settings.Keys); err != nil {
 		p.log.LogAttrs(ctx, slog.LevelError, "reload refused, the earlier configuration stays in force", slog.Any("error", err))
 		return fmt.Errorf("%w: %w", errReload, err)
 	}
@@ -116,7 +119,7 @@ func (p *process) fixed(key string, after []config.Setting) bool {
 }
 
 // apply hands the new configuration to the parts that can take it, those that can refuse first.
-func (p *process) apply(cfg *Config) error {
+func (p *process) apply(ctx context.Context, cfg *Config) error {
 	if p.delivery != nil {
 		if err := p.delivery.check(cfg); err != nil {
 			return err
@@ -146,6 +149,11 @@ func (p *process) apply(cfg *Config) error {
 		cfg.Ingress.MaxBody, cfg.Ingress.Orders = p.cfg.Ingress.MaxBody, p.cfg.Ingress.Orders
 		// What needs a restart is named by account.
 		if err := p.door.Reload(cfg.Ingress); err != nil && !errors.Is(err, ingress.ErrNeedsRestart) {
+			return err
+		}
+	}
+	if p.gateway != nil {
+		if err := p.gateway.reload(ctx, &cfg.Gateway); err != nil {
 			return err
 		}
 	}

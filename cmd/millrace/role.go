@@ -18,6 +18,7 @@ const (
 	roleEgress
 	roleBus // the embedded server for others
 	roleEngine
+	roleGateway
 
 	roleNode = roleIngress | roleWorkers | roleEgress
 )
@@ -27,7 +28,7 @@ func (r role) has(other role) bool { return r&other != 0 }
 // String lists the roles, upstream first.
 func (r role) String() string {
 	var names []string
-	for i, name := range [...]string{"ingress", "worker", "egress", "bus", "engine"} {
+	for i, name := range [...]string{"ingress", "worker", "egress", "bus", "engine", "gateway"} {
 		if r.has(1 << i) {
 			names = append(names, name)
 		}
@@ -37,7 +38,7 @@ func (r role) String() string {
 
 // user is what the bus knows these roles as: a role by its name, all of them as a node.
 func (r role) user() string {
-	if r == roleIngress || r == roleWorkers || r == roleEgress || r == roleEngine {
+	if r == roleIngress || r == roleWorkers || r == roleEgress || r == roleEngine || r == roleGateway {
 		return r.String()
 	}
 	return "node"
@@ -90,6 +91,14 @@ func (r role) withEngine(c *Config) role {
 	return r
 }
 
+// withGateway is a node with a gateway, when there are execution nodes.
+func (r role) withGateway(c *Config) role {
+	if r&roleNode == roleNode && c.Gateway.enabled() {
+		return r | roleGateway
+	}
+	return r
+}
+
 // busCmd runs the embedded server alone.
 type busCmd struct {
 	settings `embed:""`
@@ -99,7 +108,7 @@ type busCmd struct {
 func (busCmd) Help() string {
 	return `Listens on nats.listen, here 127.0.0.1:4222 by default, and ignores nats.url, so that it can share a file with the roles that use it. Keys for the roles (role.nk) and for administration (admin.nk) are made beside nats.store_dir on the first start: give a role nats.creds=<data>/auth/role.nk.
 
-The streams of the Engine API are declared when engine.primary is set, here too: share the file with the engine.`
+The streams of the Engine API are declared when engine.primary is set, here too: share the file with the engine. So are the gateways' queues, with gateway.queue=shared.`
 }
 
 // Run runs the server.
@@ -113,11 +122,12 @@ func (c *Config) fit(r role) error {
 		return err
 	}
 	switch r {
-	case roleNode, roleNode | roleEngine:
+	case roleNode, roleNode | roleEngine, roleNode | roleGateway, roleNode | roleEngine | roleGateway:
+		c.Gateway.fitNode(c.Ingress.Listen)
 		_, err := c.needsStub()
 		return errors.Join(c.validate(r), err)
 	case roleBus:
-		c.NATS.URL = ""
+		c.NATS.URL, c.Gateway.elsewhere = "", true
 		if c.NATS.Listen == "" {
 			c.NATS.Listen = "127.0.0.1:4222"
 		}
@@ -125,6 +135,7 @@ func (c *Config) fit(r role) error {
 		if !c.Engine.enabled() {
 			return errors.New("engine.primary: needed, the URL of the primary execution client's Engine API")
 		}
+	case roleGateway: // embeds a server when there is none
 	default:
 		if c.NATS.URL == "" {
 			return errors.New("nats.url: this role needs a NATS server, such as nats://127.0.0.1:4222 of millrace bus")

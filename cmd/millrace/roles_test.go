@@ -1,7 +1,9 @@
 package main
 
 import (
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,4 +79,61 @@ func TestBusAloneRefusesStrangers(t *testing.T) {
 	o := call(t, "", nil, "streams", "plan", "--nats.url=nats://"+addr)
 	require.Equal(t, exitFailure, o.code)
 	require.Contains(t, o.errors, "bus: ")
+}
+
+func TestGatewaysShareTheQueuesThatTheirBusMakes(t *testing.T) {
+	dir, addr := t.TempDir(), freeAddr(t)
+	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr, "--gateway.queue=shared").line("started", 1)
+	calls := freeAddr(t)
+	p := start(t, nil, "gateway", "--nats.url=nats://"+addr, "--nats.creds="+filepath.Join(dir, "auth", "role.nk"), "--gateway.queue=shared",
+		"--nats.store_dir="+filepath.Join(t.TempDir(), "nats"), "--gateway.listen="+calls, "--gateway.listen_jsonrpc=", "--mock-node")
+	p.line("started", 1)
+	eventually(t, "a call goes over the bus", func() bool {
+		resp, err := http.Post("http://"+calls, "application/json", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}`))
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(resp.Body)
+		return strings.Contains(string(answer), `"0x1"`)
+	})
+	_, metrics := get(t, p.url("admin")+"/metrics")
+	require.Regexp(t, `millrace_gateway_shared_served_total\{class="low"\} [1-9]`, metrics)
+	require.NotContains(t, p.log.String(), "permissions violation")
+}
+
+func TestAGatewayKeepsItsNodesAtABusThatKnowsOfNone(t *testing.T) {
+	dir, addr := t.TempDir(), freeAddr(t)
+	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr).line("started", 1)
+	gateway := func(more ...string) *proc {
+		p := start(t, nil, append([]string{
+			"gateway", "--nats.url=nats://" + addr, "--nats.creds=" + filepath.Join(dir, "auth", "role.nk"),
+			"--nats.store_dir=" + filepath.Join(dir, "nats"), "--gateway.listen=127.0.0.1:0", "--gateway.listen_jsonrpc=",
+		}, more...)...)
+		p.line("started", 1)
+		return p
+	}
+	one, other := gateway("--mock-node"), gateway()
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":"1"}`)
+	}))
+	defer node.Close()
+	eventually(t, "ready", func() bool {
+		status, _ := get(t, one.url("admin")+"/readyz")
+		return status == http.StatusOK
+	})
+	token := "--token-file=" + filepath.Join(dir, "admin.token")
+	o := call(t, "", nil, "gateway", "nodes", "--admin="+one.url("admin"), token, "--add="+node.URL)
+	require.Equal(t, exitOK, o.code, o.errors)
+	require.Contains(t, o.out, strings.TrimPrefix(node.URL, "http://"))
+	eventually(t, "the other one has it, too", func() bool {
+		_, page := get(t, other.url("admin")+"/gateway")
+		return strings.Contains(page, strings.TrimPrefix(node.URL, "http://"))
+	})
+	o = call(t, "", nil, "gateway", "nodes", "--admin="+other.url("admin"), token, "--remove="+node.URL)
+	require.Equal(t, exitOK, o.code, o.errors)
+	eventually(t, "it is gone", func() bool {
+		_, page := get(t, one.url("admin")+"/gateway")
+		return !strings.Contains(page, strings.TrimPrefix(node.URL, "http://"))
+	})
 }

@@ -37,6 +37,7 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 
 func (a *app) topology(ctx context.Context, cfg *Config, f func(*bus.Bus, context.Context) ([]bus.Change, error)) error {
 	cfg.complete()
+	cfg.Gateway.elsewhere = true
 	if cfg.NATS.URL == "" {
 		return usage(errors.New("nats.url: needed; an embedded server applies its streams at every start"))
 	}
@@ -47,7 +48,7 @@ func (a *app) topology(ctx context.Context, cfg *Config, f func(*bus.Bus, contex
 	if err != nil {
 		return usage(err)
 	}
-	b, err := bus.Dial(ctx, cfg.NATS, cfg.topology(), log.Logger, telemetry.NewRegistry(build()))
+	b, err := bus.Dial(ctx, cfg.NATS, cfg.everyones(), log.Logger, telemetry.NewRegistry(build()))
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
 	}

@@ -11,10 +11,10 @@ import (
 )
 
 // project loads the compose file as docker compose does, schema and references included.
-func project(t *testing.T) *types.Project {
+func project(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
 	o, err := cli.NewProjectOptions([]string{"../compose/compose.yaml"}, cli.WithEnv([]string{"BUILDER_URL=http://builder:8645"}),
-		cli.WithoutEnvironmentResolution)
+		cli.WithoutEnvironmentResolution, cli.WithProfiles(profiles))
 	require.NoError(t, err)
 	p, err := o.LoadProject(t.Context())
 	require.NoError(t, err)
@@ -22,8 +22,8 @@ func project(t *testing.T) *types.Project {
 }
 
 func TestComposeRunsEachRoleWithItsOwnKeyAndNothingElse(t *testing.T) {
-	p := project(t)
-	require.Len(t, p.Services, 5)
+	p := project(t, "gateway")
+	require.Len(t, p.Services, 6)
 	for name, s := range p.Services {
 		require.True(t, s.ReadOnly, name)
 		require.Equal(t, []string{"ALL"}, s.CapDrop, name)
@@ -42,6 +42,13 @@ func TestComposeRunsEachRoleWithItsOwnKeyAndNothingElse(t *testing.T) {
 		require.True(t, strings.HasSuffix(s.EnvFiles[0].Path, "site/"+strings.TrimSuffix(want, ".nk")+".env"), name)
 	}
 	require.Contains(t, []string{"ingress"}, p.Services["ingress"].Command[0])
+}
+
+func TestComposeHasAGatewayForWhoAsks(t *testing.T) {
+	require.NotContains(t, project(t).Services, "gateway")
+	for _, p := range project(t, "gateway").Services["gateway"].Ports {
+		require.Equal(t, "127.0.0.1", p.HostIP, "whoever reaches it may change its nodes")
+	}
 }
 
 func TestComposeAsksForABuilder(t *testing.T) {

@@ -118,7 +118,7 @@ func TestEveryFileIsListedAndOnlyThose(t *testing.T) {
 
 func TestEveryPodIsConfined(t *testing.T) {
 	m := read(t)
-	require.Len(t, m.pods(), 5)
+	require.Len(t, m.pods(), 6)
 	for name, p := range m.pods() {
 		s := p.Spec
 		require.False(t, *s.AutomountServiceAccountToken, name)
@@ -142,7 +142,7 @@ func TestEveryPodIsConfined(t *testing.T) {
 // TestRolesAreProbedAndDrained requires of each role what a rolling upgrade under load needs.
 func TestRolesAreProbedAndDrained(t *testing.T) {
 	m := read(t)
-	require.Len(t, m.deployments, 3)
+	require.Len(t, m.deployments, 4)
 	for _, d := range m.deployments {
 		s := d.Spec.Template.Spec
 		require.GreaterOrEqual(t, *s.TerminationGracePeriodSeconds, int64(75), d.Name)
@@ -191,7 +191,7 @@ func TestReferencesMeet(t *testing.T) {
 		require.Equal(t, 1, m.selected(t, b.Spec.Selector), "budget %s", b.Name)
 		require.Equal(t, 1, b.Spec.MaxUnavailable.IntValue(), b.Name)
 	}
-	require.Len(t, m.budgets, 4)
+	require.Len(t, m.budgets, 5)
 	for _, s := range m.services {
 		require.Equal(t, 1, m.selected(t, &metav1.LabelSelector{MatchLabels: s.Spec.Selector}), "service %s", s.Name)
 	}
@@ -206,7 +206,7 @@ func TestScrapedServicesExist(t *testing.T) {
 	b, err := os.ReadFile("../prometheus/prometheus.yml")
 	require.NoError(t, err)
 	found := regexp.MustCompile(`([a-z-]+)\.millrace\.svc`).FindAllStringSubmatch(string(b), -1)
-	require.Len(t, found, 3)
+	require.Len(t, found, 4)
 	for _, f := range found {
 		ok := false
 		for _, s := range m.services {

@@ -1,0 +1,3 @@
+module millrace/tools/rpcbackend
+
+go 1.26
