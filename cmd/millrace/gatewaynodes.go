@@ -42,21 +42,27 @@ type nodeSet struct {
 
 // Run follows what other gateways add and remove, until ctx ends.
 func (s *nodeSet) Run(ctx context.Context) error {
-	return s.shared.Watch(ctx, func(entries []gateway.Entry) { s.update(ctx, nil, entries) })
+	return s.shared.Watch(ctx, func(entries []gateway.Entry) { s.hear(ctx, entries) })
+}
+
+// hear takes what the bus has.
+func (s *nodeSet) hear(ctx context.Context, entries []gateway.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries = entries
+	s.renew(ctx)
 }
 
 // configure takes the nodes of a configuration.
-func (s *nodeSet) configure(ctx context.Context, all []*rpcapi.Node) { s.update(ctx, &all, nil) }
-
-// update makes the set anew from what is not nil and what was there before.
-func (s *nodeSet) update(ctx context.Context, configured *[]*rpcapi.Node, entries []gateway.Entry) {
+func (s *nodeSet) configure(ctx context.Context, all []*rpcapi.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if configured != nil {
-		s.configured = *configured
-	} else {
-		s.entries = entries
-	}
+	s.configured = all
+	s.renew(ctx)
+}
+
+// renew makes the set anew; mu is held.
+func (s *nodeSet) renew(ctx context.Context) {
 	all := s.union(ctx)
 	// One node that can't be in the set, such as one that has to prove itself, does not keep the others out.
 	for len(all) > 0 {
@@ -152,8 +158,9 @@ func (s *nodeSet) change(ctx context.Context, e gateway.Entry, err error) error 
 		return errors.New("the change was not stored, try again")
 	}
 	s.mu.Lock()
-	entries := slices.DeleteFunc(slices.Clone(s.entries), func(old gateway.Entry) bool { return old.URI == e.URI })
-	s.mu.Unlock()
-	s.update(ctx, nil, append(entries, e))
+	defer s.mu.Unlock()
+	s.entries = slices.DeleteFunc(slices.Clone(s.entries), func(old gateway.Entry) bool { return old.URI == e.URI })
+	s.entries = append(s.entries, e)
+	s.renew(ctx)
 	return nil
 }
