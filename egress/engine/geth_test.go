@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/eltest"
@@ -198,9 +197,7 @@ func TestI8AGethThatLosesItsStateIsAtTheHeadOrNamed(t *testing.T) {
 	}
 	// A geth that went back far enough begins to sync, and waits for peers that it does not have: it is left to them, by name.
 	named := func(s Status) bool { return s.State == NeedsResync || s.State == Follow && s.Reason == "syncing" }
-	if !assert.Eventually(t, func() bool { return there() || named(k.r.Status()) }, 30*time.Second, 50*time.Millisecond) {
-		require.FailNowf(t, "neither at the head nor named", "%+v; the driver is at %v", k.r.Status(), d.Head())
-	}
+	require.Eventually(t, func() bool { return there() || named(k.r.Status()) }, 30*time.Second, 50*time.Millisecond, "neither at the head nor named")
 	s := k.r.Status()
 	t.Logf("%s %s at block %d of %d", s.State, s.Reason, s.Number, s.WantNumber)
 	if s.State == Live {
