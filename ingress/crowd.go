@@ -31,6 +31,9 @@ func (c *crowd) read(now time.Time) float64 {
 	return float64(max(waited-before, 0)) / float64(since) // a thread that ended takes its waiting along
 }
 
+// forget has the next reading be the first.
+func (c *crowd) forget() { c.at = time.Time{} }
+
 // waited is for how long the threads have waited in their lives.
 func (c *crowd) waited() (total time.Duration, ok bool) {
 	tasks, err := os.ReadDir(c.dir)

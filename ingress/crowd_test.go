@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -60,24 +61,32 @@ func TestPlacesOfLowSendersRestWhileGoodOnesWouldWait(t *testing.T) {
 	require.Equal(t, fewestPlaces+1, g.sized(lotLow))
 }
 
-func TestThreadsWaitForNobodyWhenNoGoodSenderIsThere(t *testing.T) {
+func TestThreadsWaitForNobodyUnlessGoodAndLowSendersAreThere(t *testing.T) {
 	t.Parallel()
 	g := newGate(4, 8, 64)
 	p := newPressure(g, 64)
 	dir := t.TempDir()
 	p.crowd.dir = dir
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "1"), 0o755))
-	waited := func(text string) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "1", "schedstat"), []byte(text), 0o600))
+	now, waited := time.Now(), 0
+	wait := func() float64 { // one more tenth of a second, all of it spent waiting
+		now, waited = now.Add(100*time.Millisecond), waited+int(100*time.Millisecond)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "1", "schedstat"), fmt.Appendf(nil, "0 %d 0", waited), 0o600))
+		return p.waiting(now)
 	}
-	now := time.Now()
-	waited("0 0 0")
-	p.waiting(now)
-	waited("0 1000000000 0")
-	require.Zero(t, p.waiting(now.Add(time.Second)))
-	require.NoError(t, g.enter(t.Context(), rank(rankGood<<rankClass), time.Hour))
-	waited("0 2000000000 0")
-	require.InDelta(t, 1, p.waiting(now.Add(2*time.Second)), 0.01)
+	come := func(class rank) {
+		require.NoError(t, g.enter(t.Context(), class<<rankClass, time.Hour))
+	}
+	wait()
+	require.Zero(t, wait(), "nobody is there")
+	come(rankGood)
+	wait()
+	require.Zero(t, wait(), "nobody who could wait instead")
+	come(rankLowly)
+	require.Zero(t, wait(), "since when is not known")
+	require.InDelta(t, 1, wait(), 0.01)
+	now = now.Add(urgency)
+	require.Zero(t, wait(), "they are gone")
 }
 
 func TestAPlaceRestsBeforeItIsPassedOn(t *testing.T) {

@@ -29,9 +29,8 @@ type gate struct {
 	mu   sync.Mutex
 	free int // slots
 	lots [lots]lot
-	good time.Time // when somebody who needs no place came last
-	turn uint64    // grants so far
-	next uint64    // arrival number
+	turn uint64 // grants so far
+	next uint64 // arrival number
 }
 
 // The lots, the more urgent first.
@@ -49,6 +48,7 @@ type lot struct {
 	places int // free ones; below zero while more are taken than there should be
 	size   int // of places
 	rest   time.Duration
+	came   time.Time // when a request came last
 }
 
 // candidate waits at the gate; granted gets true for a slot, false for a refusal.
@@ -129,9 +129,7 @@ func (g *gate) enqueue(r rank) *candidate {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := &g.lots[r.lot()]
-	if r.lot() == lotGood {
-		g.good = time.Now()
-	}
+	l.came = time.Now()
 	if len(l.queue) == 0 && g.allows(r.lot()) {
 		g.take(r.lot())
 		return nil
@@ -245,11 +243,11 @@ func (g *gate) refill(lot int) {
 	g.grant()
 }
 
-// lastGood is when a request of a good sender came last.
-func (g *gate) lastGood() time.Time {
+// last is when a request of a lot came last.
+func (g *gate) last(lot int) time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.good
+	return g.lots[lot].came
 }
 
 // pace sets for how long a lot's places rest after a request.

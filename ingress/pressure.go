@@ -19,7 +19,8 @@ const (
 	crowded    = 1.0
 	roomy      = 0.5
 	crowdEvery = 4
-	// urgency is for how long after a request of a good sender others may come that must not wait.
+	// urgency is for how long after a request of a good sender others may come that must not wait, and after one
+	// of a low sender others that can.
 	urgency = 2 * time.Second
 	// fewestPlaces keeps the bulk going, whatever the pressure.
 	fewestPlaces = 2
@@ -77,13 +78,14 @@ func (p *pressure) run(ctx context.Context) error {
 	}
 }
 
-// waiting is how many threads keep good senders waiting.
+// waiting is how many threads keep good senders waiting while low ones are there. Otherwise it is not asked: it takes
+// some system calls for each thread.
 func (p *pressure) waiting(now time.Time) float64 {
-	n := p.crowd.read(now)
-	if now.Sub(p.gate.lastGood()) > urgency {
+	if now.Sub(p.gate.last(lotGood)) > urgency || now.Sub(p.gate.last(lotLow)) > urgency {
+		p.crowd.forget()
 		return 0
 	}
-	return n
+	return p.crowd.read(now)
 }
 
 // adjust takes places or gives some back, by how long goroutines and how many threads wait for a CPU.

@@ -17,11 +17,15 @@ import (
 const (
 	backlogEvery   = 100 * time.Millisecond
 	backlogTimeout = 2 * time.Second
+	// A class whose oldest order is younger than brisk is asked about in one of briskly rounds only: each question
+	// costs server and client as much as an order does.
+	brisk   = 100 * time.Millisecond
+	briskly = 4
 )
 
 // Backlog knows how long each class's oldest order has been waiting on IN. It asks for the state of
-// the workers' consumers ten times a second and never reads a body, but for one order per class
-// after a start that finds a backlog.
+// the workers' consumers ten times a second where something waits for long, less often where nothing does, and
+// never reads a body, but for one order per class after a start that finds a backlog.
 //
 // The ack floor moves exactly when the oldest order is done, whatever happened to those behind it,
 // so the first sequence above it is the oldest order that waits. It is safe for concurrent use.
@@ -37,6 +41,7 @@ type class struct {
 	oldest   atomic.Int64 // nanoseconds; zero: nothing waits
 	history  history      // of Run's goroutine for this class
 	blind    bool         // see Blind
+	left     int          // rounds until the class is asked about although nothing waits for long
 }
 
 // NewBacklog returns a Backlog of all classes; reg gets the millrace_bus_queue_… series.
@@ -61,8 +66,8 @@ func (b *Backlog) Blind() *Backlog {
 }
 
 // Oldest returns the age of class p's oldest order on IN that is not done, at the last sample; zero
-// when there is none. It is off by at most one sample interval. While the bus does not answer the
-// last value stands.
+// when there is none. It is off by at most 100 ms, or 400 ms while it is below 100 ms. While the bus does not
+// answer the last value stands.
 func (b *Backlog) Oldest(p order.Priority) time.Duration {
 	if !p.Valid() {
 		return 0
@@ -76,9 +81,18 @@ func (b *Backlog) Run(ctx context.Context) error {
 	for i := range b.classes {
 		c := &b.classes[i]
 		r := rounds{name: "backlog_" + c.priority.String(), log: b.log}
-		g.Go(func() error { return r.every(ctx, backlogEvery, c.sample) })
+		g.Go(func() error { return r.every(ctx, backlogEvery, c.round) })
 	}
 	return g.Wait()
+}
+
+// round samples when it is time to.
+func (c *class) round(ctx context.Context) error {
+	if c.left--; c.left > 0 && time.Duration(c.oldest.Load()) < brisk {
+		return nil
+	}
+	c.left = briskly
+	return c.sample(ctx)
 }
 
 func (c *class) sample(ctx context.Context) error {
