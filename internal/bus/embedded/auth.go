@@ -116,7 +116,7 @@ func writeCLIContext(cfg *Config, url string) (path string, err error) {
 
 // nkeyUsers is the server's side. No user means no access: NoAuthUser is never set. While the store
 // is not settled nobody gets in by TCP.
-func (u *users) nkeyUsers(who admission) ([]*server.NkeyUser, error) {
+func (u *users) nkeyUsers(who admission, account *server.Account) ([]*server.NkeyUser, error) {
 	var all []*server.NkeyUser
 	add := func(kp nkeys.KeyPair, kind string, perms *server.Permissions) error {
 		pub, err := kp.PublicKey()
@@ -124,7 +124,7 @@ func (u *users) nkeyUsers(who admission) ([]*server.NkeyUser, error) {
 			return fmt.Errorf("nkey: %w", err)
 		}
 		all = append(all, &server.NkeyUser{
-			Nkey: pub, Permissions: perms,
+			Nkey: pub, Permissions: perms, Account: account,
 			AllowedConnectionTypes: map[string]struct{}{kind: {}},
 		})
 		return nil

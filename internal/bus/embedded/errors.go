@@ -5,6 +5,9 @@ import "errors"
 var (
 	// ErrLocked is returned by Start when another process runs a server on the same store directory.
 	ErrLocked = errors.New("store directory is in use by another process")
+	// ErrTwoStores is returned by Start when an older version has run on a store that a newer one had taken
+	// over, so that there are streams in both places. Moving one of them away settles it.
+	ErrTwoStores = errors.New("an older version wrote beside this store")
 	// ErrStoreFailed is returned by Health when the server could not write and has frozen a stream
 	// or switched JetStream off. It stays so until the server is started again; nothing that was
 	// acknowledged is lost by doing that.

@@ -60,6 +60,9 @@ func (s *Server) start(ctx context.Context) error {
 	if s.boot, err = openBoot(s.cfg.StoreDir); err != nil {
 		return err
 	}
+	if err := adoptStore(s.cfg.StoreDir); err != nil {
+		return err
+	}
 	us, err := newUsers(&s.cfg)
 	if err != nil {
 		return err
@@ -98,25 +101,20 @@ func (s *Server) start(ctx context.Context) error {
 }
 
 func options(cfg *Config, us *users, cert *certificate.Pair, who admission) (*server.Options, error) {
-	keys, err := us.nkeyUsers(who)
+	o, err := parseAccounts(accountsConfig)
 	if err != nil {
 		return nil, err
 	}
-	o := &server.Options{
-		ServerName:             orDefault(cfg.ServerName, "millrace"),
-		DontListen:             cfg.Listen == "",
-		NoSigs:                 true,
-		Nkeys:                  keys,
-		MaxPayload:             orDefault(cfg.MaxPayload, defaultMaxPayload),
-		MaxPending:             maxPending,
-		JetStream:              true,
-		StoreDir:               cfg.StoreDir,
-		JetStreamMaxMemory:     orDefault(cfg.MaxMemory, defaultMaxMemory),
-		JetStreamMaxStore:      orDefault(cfg.MaxStore, defaultMaxStore),
-		SyncInterval:           time.Second,
-		SyncAlways:             cfg.Sync == SyncAlways,
-		DisableJetStreamBanner: true,
+	if o.Nkeys, err = us.nkeyUsers(who, accountOf(o, AccountOrders)); err != nil {
+		return nil, err
 	}
+	o.ServerName = orDefault(cfg.ServerName, "millrace")
+	o.DontListen, o.NoSigs = cfg.Listen == "", true
+	o.MaxPayload, o.MaxPending = orDefault(cfg.MaxPayload, defaultMaxPayload), maxPending
+	o.JetStream, o.StoreDir, o.DisableJetStreamBanner = true, cfg.StoreDir, true
+	o.JetStreamMaxMemory = orDefault(cfg.MaxMemory, defaultMaxMemory)
+	o.JetStreamMaxStore = orDefault(cfg.MaxStore, defaultMaxStore)
+	o.SyncInterval, o.SyncAlways = time.Second, cfg.Sync == SyncAlways
 	if cfg.Listen == "" {
 		return o, nil
 	}
