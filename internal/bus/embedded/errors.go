@@ -12,6 +12,8 @@ var (
 	// or switched JetStream off. It stays so until the server is started again; nothing that was
 	// acknowledged is lost by doing that.
 	ErrStoreFailed = errors.New("the store has failed, restart needed")
+	// ErrPeering is returned for what needs Config.Peering, and for one that can't be used.
+	ErrPeering = errors.New("no peering")
 	// ErrStopped is returned by Health once Shutdown was called.
 	ErrStopped = errors.New("embedded server is stopped")
 	// ErrCredentials is returned for a credentials file that holds neither an nkey seed nor a
