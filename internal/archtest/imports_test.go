@@ -47,6 +47,7 @@ var allowed = []row{
 	{"internal/certificate/selfsigned", nil},
 	{"internal/bus/embedded", []string{"internal/certificate"}},
 	{"internal/bus/upkeep", []string{"internal/bus/embedded", "subjects", "internal/order"}},
+	{"internal/bus/peerlink", []string{"internal/bus/embedded", "internal/certificate", "internal/retry", "subjects", "internal/order"}},
 	{"internal/bus/access", []string{"subjects", "internal/order"}},
 	{"internal/bus", []string{"internal/bus/embedded", "internal/bus/upkeep", "subjects", "internal/order", "internal/retry"}},
 	{"internal/bus/enginelog", []string{"subjects", "internal/engineapi", "internal/engineapi/record", "internal/retry"}},

@@ -160,12 +160,12 @@ func (s *Server) Rollback(tb testing.TB, snapshot string) {
 	s.start(tb)
 }
 
-// RollbackStream is Rollback for one stream of the global account: the others keep what they have, as
+// RollbackStream is Rollback for one stream of our account: the others keep what they have, as
 // when the machine died between writing the one and the other.
 func (s *Server) RollbackStream(tb testing.TB, snapshot, stream string) {
 	tb.Helper()
 	s.Stop()
-	dir := filepath.Join("jetstream", "$G", "streams", stream)
+	dir := filepath.Join("jetstream", embedded.AccountOrders, "streams", stream)
 	require.NoError(tb, os.RemoveAll(filepath.Join(s.cfg.StoreDir, dir)))
 	copyTree(tb, filepath.Join(snapshot, dir), filepath.Join(s.cfg.StoreDir, dir))
 	s.start(tb)

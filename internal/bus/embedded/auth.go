@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,21 +30,18 @@ const (
 	overTCP  = "STANDARD"
 )
 
-// processKey is the identity of this process's own connections. It lives in memory only, is of no
-// use over TCP, and is one per process, so that a connection outlives a server that is restarted.
-var processKey = sync.OnceValues(nkeys.CreateUser) //nolint:gochecknoglobals // see above
-
-// admission says who may connect.
-type admission uint8
-
-const (
-	onlyThisProcess admission = iota + 1
-	everyone
+// processKey is the identity of this process's own connections, peersKey that of those into the account
+// PEERS. They live in memory only, are of no use over TCP, and are one per process, so that a connection
+// outlives a server that is restarted.
+var (
+	processKey = sync.OnceValues(nkeys.CreateUser) //nolint:gochecknoglobals // see above
+	peersKey   = sync.OnceValues(nkeys.CreateUser) //nolint:gochecknoglobals // see above
 )
 
 // users are the identities that the server knows.
 type users struct {
 	inProcess nkeys.KeyPair
+	peers     nkeys.KeyPair // nil without peering
 	admin     nkeys.KeyPair // nil without a listener
 	role      nkeys.KeyPair
 }
@@ -53,6 +51,11 @@ func newUsers(cfg *Config) (*users, error) {
 	var err error
 	if u.inProcess, err = processKey(); err != nil {
 		return nil, fmt.Errorf("create nkey: %w", err)
+	}
+	if cfg.Peering != nil {
+		if u.peers, err = peersKey(); err != nil {
+			return nil, fmt.Errorf("create nkey: %w", err)
+		}
 	}
 	if cfg.Listen == "" {
 		return u, nil
@@ -114,27 +117,37 @@ func writeCLIContext(cfg *Config, url string) (path string, err error) {
 	return path, nil
 }
 
-// nkeyUsers is the server's side. No user means no access: NoAuthUser is never set. While the store
-// is not settled nobody gets in by TCP.
-func (u *users) nkeyUsers(who admission) ([]*server.NkeyUser, error) {
-	var all []*server.NkeyUser
-	add := func(kp nkeys.KeyPair, kind string, perms *server.Permissions) error {
-		pub, err := kp.PublicKey()
-		if err != nil {
-			return fmt.Errorf("nkey: %w", err)
+// identities are the local connections that are let in, by their public key. Nobody else is: there is no
+// anonymous user.
+func (u *users) identities() map[string]identity {
+	all := make(map[string]identity)
+	add := func(kp nkeys.KeyPair, account, via string, perms *server.Permissions) {
+		if kp == nil {
+			return
 		}
+		// A key that was made, or was read as one, has a public half.
+		if pub, err := kp.PublicKey(); err == nil {
+			all[pub] = identity{key: pub, account: account, via: via, perms: perms}
+		}
+	}
+	add(u.inProcess, AccountOrders, overPipe, nil)
+	add(u.peers, AccountPeers, overPipe, nil)
+	add(u.admin, AccountOrders, overTCP, nil)
+	add(u.role, AccountOrders, overTCP, rolePermissions())
+	return all
+}
+
+// nkeyUsers is the server's list of the same, with the accounts of its options.
+func (u *users) nkeyUsers(o *server.Options) []*server.NkeyUser {
+	var all []*server.NkeyUser
+	for _, who := range u.identities() {
 		all = append(all, &server.NkeyUser{
-			Nkey: pub, Permissions: perms,
-			AllowedConnectionTypes: map[string]struct{}{kind: {}},
+			Nkey: who.key, Permissions: who.perms, Account: accountOf(o, who.account),
+			AllowedConnectionTypes: map[string]struct{}{who.via: {}},
 		})
-		return nil
 	}
-	err := add(u.inProcess, overPipe, nil)
-	if u.admin != nil && who == everyone {
-		err = errors.Join(err, add(u.admin, overTCP, nil),
-			add(u.role, overTCP, rolePermissions()))
-	}
-	return all, err
+	slices.SortFunc(all, func(a, b *server.NkeyUser) int { return strings.Compare(a.Nkey, b.Nkey) })
+	return all
 }
 
 // rolePermissions keeps a role process from changing or emptying what all share. The server's
@@ -165,10 +178,15 @@ func ClientAuth(path string) (nats.Option, error) {
 }
 
 // keyAuth authenticates with a key that is in memory.
-func keyAuth(kp nkeys.KeyPair) (nats.Option, error) {
-	pub, err := kp.PublicKey()
-	if err != nil {
-		return nil, fmt.Errorf("nkey: %w", err)
+func keyAuth(kp nkeys.KeyPair) nats.Option {
+	return func(o *nats.Options) error {
+		if kp == nil {
+			return ErrPeering
+		}
+		pub, err := kp.PublicKey()
+		if err != nil {
+			return fmt.Errorf("nkey: %w", err)
+		}
+		return nats.Nkey(pub, kp.Sign)(o)
 	}
-	return nats.Nkey(pub, kp.Sign), nil
 }

@@ -45,6 +45,8 @@ type Config struct {
 	MaxPayload int32  // bytes of one message with headers; 0: 12 MiB; at least max_body + 64 KiB
 	MaxMemory  int64  // bytes of memory streams; 0: 64 MiB
 	MaxStore   int64  // bytes of file streams; 0: only the volume limits
+
+	Peering *Peering // nil: there are no peers, and nothing of theirs exists
 }
 
 // Validate reports everything that is wrong with c.
@@ -70,6 +72,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxStore < 0 || c.MaxMemory < 0 {
 		fail("max store and max memory must not be negative")
+	}
+	if c.Peering != nil {
+		errs = append(errs, c.Peering.validate())
 	}
 	return errors.Join(errs...)
 }

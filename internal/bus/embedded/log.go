@@ -56,10 +56,11 @@ func (l *serverLog) write(level slog.Level, format string, args []any) {
 // Noticef, Warnf, Errorf, Fatalf, Debugf and Tracef are the server's levels.
 func (l *serverLog) Noticef(format string, args ...any) { l.write(slog.LevelDebug, format, args) }
 
-// Warnf logs a warning, but for the one about our message size, which is meant.
+// Warnf logs a warning, but for the ones about our message size and about leafnodes whose certificate is
+// judged by us instead of the server, which are meant.
 func (l *serverLog) Warnf(format string, args ...any) {
 	level := slog.LevelWarn
-	if strings.HasPrefix(format, "Maximum payloads over") {
+	if strings.HasPrefix(format, "Maximum payloads over") || strings.HasPrefix(format, "TLS certificate chain and hostname of solicited leafnodes") {
 		level = slog.LevelDebug
 	}
 	l.write(level, format, args)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"millrace/internal/certificate"
 )
@@ -23,13 +24,16 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	ns     *server.Server
-	auth   nats.Option
 	users  *users
+	check  *checker
 	cert   *certificate.Pair // nil: no TLS
 	lock   *os.File
 	stop   sync.Once
 	bootMu sync.Mutex
 	boot   *boot
+
+	reloadMu sync.Mutex
+	remotes  func() []*server.RemoteLeafOpts // what the server dials; nil: nothing
 }
 
 // Start runs a server on cfg.StoreDir and returns when it is healthy: streams recovered, listener
@@ -60,27 +64,17 @@ func (s *Server) start(ctx context.Context) error {
 	if s.boot, err = openBoot(s.cfg.StoreDir); err != nil {
 		return err
 	}
-	us, err := newUsers(&s.cfg)
-	if err != nil {
+	if err := adoptStore(s.cfg.StoreDir); err != nil {
 		return err
 	}
-	if s.auth, err = keyAuth(us.inProcess); err != nil {
+	if s.users, err = newUsers(&s.cfg); err != nil {
 		return err
 	}
-	s.users = us
 	if err := s.openCertificate(); err != nil {
 		return err
 	}
-	who := everyone
-	if s.boot.unclean {
-		who = onlyThisProcess
-	}
-	opts, err := options(&s.cfg, us, s.cert, who)
-	if err != nil {
+	if err := s.create(); err != nil {
 		return err
-	}
-	if s.ns, err = server.NewServer(opts); err != nil {
-		return fmt.Errorf("embedded server: %w", err)
 	}
 	l := newServerLog(s.log)
 	s.ns.SetLoggerV2(l, false, false, false)
@@ -97,25 +91,52 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-func options(cfg *Config, us *users, cert *certificate.Pair, who admission) (*server.Options, error) {
-	keys, err := us.nkeyUsers(who)
+// create makes the server, to be started. The checker decides about every connection, and the list of keys
+// about none; but a reload closes the connections whose keys are not on it, and the server reads the list
+// only while it has no checker. So the checker is put into the options that the server has taken.
+func (s *Server) create() error {
+	text := accountsConfig
+	if s.cfg.Peering != nil {
+		text = peeringAccounts
+	}
+	opts, err := s.options(text)
+	if err != nil {
+		return err
+	}
+	s.check = &checker{local: s.users.identities()}
+	s.check.admitted.Store(!s.boot.unclean)
+	if p := s.cfg.Peering; p != nil {
+		s.check.admit = p.Admit
+	}
+	if s.ns, err = server.NewServer(opts); err != nil {
+		return fmt.Errorf("embedded server: %w", err)
+	}
+	s.check.ns = s.ns
+	opts.CustomClientAuthentication = s.check
+	return nil
+}
+
+// options are made anew each time: the server keeps and changes what it is given.
+func (s *Server) options(accounts string) (*server.Options, error) {
+	cfg := &s.cfg
+	o, err := parseAccounts(accounts)
 	if err != nil {
 		return nil, err
 	}
-	o := &server.Options{
-		ServerName:             orDefault(cfg.ServerName, "millrace"),
-		DontListen:             cfg.Listen == "",
-		NoSigs:                 true,
-		Nkeys:                  keys,
-		MaxPayload:             orDefault(cfg.MaxPayload, defaultMaxPayload),
-		MaxPending:             maxPending,
-		JetStream:              true,
-		StoreDir:               cfg.StoreDir,
-		JetStreamMaxMemory:     orDefault(cfg.MaxMemory, defaultMaxMemory),
-		JetStreamMaxStore:      orDefault(cfg.MaxStore, defaultMaxStore),
-		SyncInterval:           time.Second,
-		SyncAlways:             cfg.Sync == SyncAlways,
-		DisableJetStreamBanner: true,
+	o.Nkeys = s.users.nkeyUsers(o)
+	o.AlwaysEnableNonce = true
+	o.ServerName = orDefault(cfg.ServerName, "millrace")
+	o.DontListen, o.NoSigs = cfg.Listen == "", true
+	o.MaxPayload, o.MaxPending = orDefault(cfg.MaxPayload, defaultMaxPayload), maxPending
+	o.JetStream, o.StoreDir, o.DisableJetStreamBanner = true, cfg.StoreDir, true
+	o.JetStreamMaxMemory = orDefault(cfg.MaxMemory, defaultMaxMemory)
+	o.JetStreamMaxStore = orDefault(cfg.MaxStore, defaultMaxStore)
+	o.SyncInterval, o.SyncAlways = time.Second, cfg.Sync == SyncAlways
+	if cfg.Peering != nil {
+		o.ServerName = orDefault(cfg.ServerName, "millrace-"+cfg.Peering.Domain)
+		if err := cfg.Peering.apply(o, nil); err != nil {
+			return nil, err
+		}
 	}
 	if cfg.Listen == "" {
 		return o, nil
@@ -123,8 +144,8 @@ func options(cfg *Config, us *users, cert *certificate.Pair, who admission) (*se
 	if o.Host, o.Port, err = splitListen(cfg.Listen); err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if cert != nil {
-		o.TLSConfig = cert.Config(certificateEvery)
+	if s.cert != nil {
+		o.TLSConfig = s.cert.Config(certificateEvery)
 	}
 	return o, nil
 }
@@ -168,10 +189,12 @@ func (s *Server) announce(ctx context.Context) error {
 
 // ConnectOption makes a nats.Connect of this process reach the server over a pipe, authenticated,
 // whatever address Connect is called with: a tls:// one would make it expect TLS on the pipe.
-func (s *Server) ConnectOption() nats.Option {
+func (s *Server) ConnectOption() nats.Option { return s.connectOption(s.users.inProcess) }
+
+func (s *Server) connectOption(key nkeys.KeyPair) nats.Option {
 	return func(o *nats.Options) error {
 		o.Url, o.Servers = nats.DefaultURL, nil
-		return errors.Join(nats.InProcessServer(s.ns)(o), s.auth(o))
+		return errors.Join(nats.InProcessServer(s.ns)(o), keyAuth(key)(o))
 	}
 }
 
@@ -222,25 +245,15 @@ func (s *Server) Unclean() bool {
 }
 
 // Settled records that the sequences which may have been used before have been burnt. If the store
-// was unclean it also lets the users of the listener in, who were refused until now: one of them
-// might have stored an order under a sequence that others have already seen.
+// was unclean it also lets the users of the listener and peers in, who were refused until now: one of
+// them might have stored an order under a sequence that others have already seen, or see it.
 func (s *Server) Settled() error {
 	s.bootMu.Lock()
 	defer s.bootMu.Unlock()
-	unclean := s.boot.unclean
 	if err := s.boot.settle(); err != nil {
 		return err
 	}
-	if !unclean || s.cfg.Listen == "" {
-		return nil
-	}
-	opts, err := options(&s.cfg, s.users, s.cert, everyone)
-	if err != nil {
-		return err
-	}
-	if err := s.ns.ReloadOptions(opts); err != nil {
-		return fmt.Errorf("open listener to its users: %w", err)
-	}
+	s.check.admitted.Store(true)
 	return nil
 }
 
