@@ -43,6 +43,8 @@ var allowed = []row{
 	{"internal/ledger/export", []string{"internal/ledger", "internal/order", "internal/jsonrpc"}},
 	{"internal/signers", []string{"internal/order"}},
 	{"subjects", []string{"internal/order"}},
+	{"internal/discovery", []string{"internal/config", "internal/retry"}},
+	{"internal/discovery/hubtest", nil},
 	{"internal/certificate", nil},
 	{"internal/certificate/selfsigned", nil},
 	{"internal/bus/embedded", []string{"internal/certificate"}},
@@ -84,6 +86,7 @@ var walls = []struct {
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
 	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
+	{"github.com/miekg/dns", nil}, // a server for tests
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }
 
