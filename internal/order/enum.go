@@ -40,6 +40,29 @@ var kindNames = [...]string{"", "transaction", "bundle", "share_bundle", "cancel
 // String is the kind as a metric label.
 func (k Kind) String() string { return nameOf(kindNames[:], uint8(k)) }
 
+// Scope says which orders a target is owed.
+type Scope uint8
+
+// The scopes.
+const (
+	// ScopeAll are all orders: those of our own doors, and those that peers sent.
+	ScopeAll Scope = iota + 1
+	// ScopeLocal are those of our own doors. A peer is given no others: what peers sent goes to our own builders
+	// only, so there are no loops.
+	ScopeLocal
+)
+
+var scopeNames = [...]string{"", "all", "local"}
+
+// String is the scope as a word in logs and tables.
+func (s Scope) String() string { return nameOf(scopeNames[:], uint8(s)) }
+
+// Valid reports whether s is one of the scopes.
+func (s Scope) Valid() bool { return s == ScopeAll || s == ScopeLocal }
+
+// Has reports whether an order of this origin is in the scope.
+func (s Scope) Has(origin string) bool { return s != ScopeLocal || origin == "" }
+
 // Method is a JSON-RPC method that the order door accepts.
 type Method uint8
 
