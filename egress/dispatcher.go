@@ -48,6 +48,8 @@ func check(to []Destination) error {
 		switch {
 		case d.Name == "" || d.Fingerprint == "" || d.Sender == nil:
 			errs = append(errs, fmt.Errorf("egress: destination %q is incomplete", d.Name))
+		case d.Scope != 0 && !d.Scope.Valid():
+			errs = append(errs, fmt.Errorf("egress: destination %q is owed orders of no known scope", d.Name))
 		case names[d.Name]:
 			errs = append(errs, fmt.Errorf("egress: two destinations are named %q", d.Name))
 		}
@@ -72,8 +74,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 
 // Reload replaces the destinations. A new one starts at what is not older than orders.max_age. For
 // one that is gone everything it is still owed is recorded as target_removed and its consumers are
-// deleted, by the process that owns it. Another fingerprint under the same name is one gone and one
-// new; the same fingerprint only gets the new sender. With an error nothing has changed.
+// deleted, by the process that owns it. Another fingerprint or scope under the same name is one gone and one
+// new; the same ones only get the new sender. With an error nothing has changed.
 func (d *Dispatcher) Reload(to []Destination) error {
 	if err := check(to); err != nil {
 		return err
@@ -113,7 +115,7 @@ func (d *Dispatcher) adjust(ctx context.Context, loops *sync.WaitGroup) {
 	defer d.mu.Unlock()
 	for name, t := range d.running {
 		i := slices.IndexFunc(d.wanted, func(w Destination) bool { return w.Name == name })
-		if i < 0 || d.wanted[i].Fingerprint != t.fingerprint {
+		if i < 0 || !t.is(d.wanted[i]) {
 			t.remove()
 			continue
 		}

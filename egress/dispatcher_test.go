@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/ledger"
+	"millrace/internal/order"
 )
 
 func TestRule17ARemovedTargetEndsWhatItIsOwed(t *testing.T) {
@@ -88,7 +89,7 @@ func TestOneDeadTargetAffectsNoOther(t *testing.T) {
 		p1, p2 := &process{store: s1}, &process{store: s2}
 		ports := p1.ports()
 		ports.Lease = leases{"target-dead": p1, "target-well": p2}
-		ports.Feed = func(n, _ string) Feed { return &feed{process: leases{"dead": p1, "well": p2}[n]} }
+		ports.Feed = func(n, _ string, _ order.Scope) Feed { return &feed{process: leases{"dead": p1, "well": p2}[n]} }
 		ports.Log = func(n string) Log { return &doneLog{process: leases{"dead": p1, "well": p2}[n]} }
 		d, err := New(Config{MaxAge: testAge, Drain: time.Second}, ports, []Destination{
 			{Name: "dead", Fingerprint: "1", Sender: dead}, {Name: "well", Fingerprint: "2", Sender: well},

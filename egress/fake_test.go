@@ -95,7 +95,7 @@ type process struct {
 func (p *process) ports() Ports {
 	return Ports{
 		Clock: p, Lease: p, Head: p.head,
-		Feed: func(string, string) Feed { return &feed{process: p} },
+		Feed: func(string, string, order.Scope) Feed { return &feed{process: p} },
 		Log:  func(string) Log { return &doneLog{process: p} },
 	}
 }

@@ -88,7 +88,7 @@ func newLoop(t *target, valid func() bool) *loop {
 	l := &loop{
 		cfg: t.cfg, name: t.name, clock: t.ports.Clock, sender: t.sender, valid: valid, removed: t.removed, isDown: &t.down, chain: t.ports.Head,
 		log: t.log, metrics: t.metrics,
-		feed:    t.ports.Feed(t.name, t.fingerprint),
+		feed:    t.ports.Feed(t.name, t.fingerprint, t.scope),
 		ledger:  t.ports.Log(t.name),
 		mem:     newMemory(micros(t.cfg.MaxAge.Microseconds())),
 		pending: map[order.AcceptID]*item{},

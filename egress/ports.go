@@ -29,7 +29,7 @@ type Lease interface {
 // Feed is one target's side of the stored orders.
 type Feed interface {
 	// Open makes the target's consumers where they are missing and starts them over at what is not
-	// acknowledged. order.ErrFingerprint: the name belongs to another URL.
+	// acknowledged. order.ErrFingerprint: the name belongs to another URL, or to a target of another scope.
 	Open(ctx context.Context) error
 	// Receive hands class p's orders to h, one by one, in stored order, until ctx ends or Remove; h may
 	// block. One with Deliveries zero comes ahead of its turn; it may come once more in its turn. One
@@ -58,8 +58,8 @@ type Log interface {
 type Ports struct {
 	Clock Clock
 	Lease Lease
-	// Feed and Log return the given target's; the fingerprint names its URL.
-	Feed func(target, fingerprint string) Feed
+	// Feed and Log return the given target's; the fingerprint names its URL, the scope what it is owed.
+	Feed func(target, fingerprint string, scope order.Scope) Feed
 	Log  func(target string) Log
 	// Head, if any, ends orders whose target block is past before their deadline.
 	Head Head
@@ -127,5 +127,7 @@ type Destination struct {
 	// Fingerprint names the URL without telling its secrets; another one under the same name is
 	// another target.
 	Fingerprint string
-	Sender      Sender
+	// Scope is which orders it is owed; zero is order.ScopeAll.
+	Scope  order.Scope
+	Sender Sender
 }

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,6 +19,7 @@ const operatorPause = 15 * time.Second
 type target struct {
 	name        string
 	fingerprint string
+	scope       order.Scope
 	cfg         Config
 	ports       Ports
 	log         *slog.Logger
@@ -35,7 +37,7 @@ type target struct {
 
 func newTarget(d *Dispatcher, to Destination) *target {
 	t := &target{
-		name: to.Name, fingerprint: to.Fingerprint, cfg: d.cfg, ports: d.ports, log: d.log,
+		name: to.Name, fingerprint: to.Fingerprint, scope: cmp.Or(to.Scope, order.ScopeAll), cfg: d.cfg, ports: d.ports, log: d.log,
 		metrics: d.metrics.of(to.Name), removed: make(chan struct{}),
 	}
 	t.to.Store(&to.Sender)
@@ -45,6 +47,11 @@ func newTarget(d *Dispatcher, to Destination) *target {
 }
 
 func (t *target) sender() Sender { return *t.to.Load() }
+
+// is reports whether a destination is this target, perhaps with another sender.
+func (t *target) is(to Destination) bool {
+	return to.Fingerprint == t.fingerprint && cmp.Or(to.Scope, order.ScopeAll) == t.scope
+}
 
 // run serves the target whenever the lease is ours, until ctx ends or the target is removed. What
 // goes wrong on the way is no reason to stop: the state is rebuilt from the store.

@@ -221,6 +221,18 @@ func TestRule08And12ConsumersNeverGiveUp(t *testing.T) {
 	require.Equal(t, "print", target.Metadata[MetaFingerprint])
 }
 
+func TestATargetOfAScopeHasItsFilterInTheList(t *testing.T) {
+	for _, p := range order.Priorities {
+		all := TargetConsumer("x", "print", time.Now(), time.Minute)
+		require.Equal(t, all, Scoped(all, order.ScopeAll, p))
+		require.Equal(t, order.ScopeAll, ScopeOf(all))
+		local := Scoped(all, order.ScopeLocal, p)
+		require.Empty(t, local.FilterSubject, "it would change the subject on which the consumer is made")
+		require.Equal(t, []string{"orders.ok.local." + p.String() + ".*"}, local.FilterSubjects)
+		require.Equal(t, order.ScopeLocal, ScopeOf(local))
+	}
+}
+
 func TestRule19LedgersKeepADayAndDropTheOldest(t *testing.T) {
 	names := map[string]bool{}
 	for _, c := range Streams(options()) {

@@ -75,7 +75,7 @@ func StreamOK(p order.Priority) string { return "OK_" + strings.ToUpper(p.String
 func Streams(o Options) []jetstream.StreamConfig {
 	var ss []jetstream.StreamConfig
 	for _, p := range order.Priorities {
-		ok := path(o, StreamOK(p), "orders.ok.*."+p.String()+".*", o.OKMaxBytes)
+		ok := path(o, StreamOK(p), OKOf(order.ScopeAll, p), o.OKMaxBytes)
 		// A worker's retry of one acceptance, which the server's death may bring back after its deadline.
 		ok.Duplicates = o.MaxAge + AckWaitMargin
 		ss = append(ss, path(o, StreamIn(p), "orders.in."+p.String()+".*", o.InMaxBytes), ok)
@@ -173,6 +173,32 @@ func TargetConsumer(target, fingerprint string, now time.Time, maxAge time.Durat
 		OptStartTime:  &start,
 		Metadata:      map[string]string{MetaSchema: SchemaVersion, MetaFingerprint: fingerprint},
 	}
+}
+
+// OKOf matches the subjects of class p's validated orders that are in a scope, what is no order included.
+func OKOf(s order.Scope, p order.Priority) string {
+	if s == order.ScopeLocal {
+		return "orders.ok.local." + p.String() + ".*"
+	}
+	return "orders.ok.*." + p.String() + ".*"
+}
+
+// Scoped is target consumer c on StreamOK(p) for a target that is owed the orders of a scope only. The filter is in
+// the list of filters, so that the subject on which the consumer is made, and with it the right to make it, is the
+// same.
+func Scoped(c jetstream.ConsumerConfig, s order.Scope, p order.Priority) jetstream.ConsumerConfig {
+	if s == order.ScopeLocal {
+		c.FilterSubjects = []string{OKOf(s, p)}
+	}
+	return c
+}
+
+// ScopeOf is the scope that a target's consumer was made for.
+func ScopeOf(c jetstream.ConsumerConfig) order.Scope {
+	if len(c.FilterSubjects) > 0 || c.FilterSubject != "" {
+		return order.ScopeLocal
+	}
+	return order.ScopeAll
 }
 
 // Buckets returns every KV bucket that this version declares.

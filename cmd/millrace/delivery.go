@@ -20,6 +20,7 @@ import (
 	"millrace/egress/builder"
 	"millrace/internal/config"
 	"millrace/internal/lifecycle"
+	"millrace/internal/order"
 	"millrace/internal/retry"
 )
 
@@ -75,8 +76,10 @@ func newDelivery(p *process) (*delivery, error) {
 	d.head = newHead(p.cfg.Orders, p.part("head"), p.reg)
 	ports := egress.Ports{
 		Clock: p.bus, Lease: p.bus, Head: d.head,
-		Feed: func(target, fingerprint string) egress.Feed { return p.bus.Feed(target, fingerprint) },
-		Log:  func(target string) egress.Log { return p.bus.Done(target) },
+		Feed: func(target, fingerprint string, scope order.Scope) egress.Feed {
+			return p.bus.Feed(target, fingerprint, scope)
+		},
+		Log: func(target string) egress.Log { return p.bus.Done(target) },
 	}
 	d.dispatcher, err = egress.New(p.cfg.Egress, ports, to, p.part("egress"), p.reg)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"millrace/egress"
 	"millrace/internal/bus"
+	"millrace/internal/order"
 	"millrace/internal/retry"
 )
 
@@ -147,11 +148,11 @@ type removal struct{ opened, gone chan error } // of size one, the last result
 func (r *removal) run(ctx context.Context, t *targets, s bus.TargetState) error {
 	d, err := egress.New(t.policy, egress.Ports{
 		Clock: t.bus, Lease: t.bus,
-		Feed: func(target, fingerprint string) egress.Feed {
-			return &removalFeed{Feed: t.bus.Feed(target, fingerprint), removal: r}
+		Feed: func(target, fingerprint string, scope order.Scope) egress.Feed {
+			return &removalFeed{Feed: t.bus.Feed(target, fingerprint, scope), removal: r}
 		},
 		Log: func(target string) egress.Log { return t.bus.Done(target) },
-	}, []egress.Destination{{Name: s.Name, Fingerprint: s.Fingerprint, Sender: nobody{"the target is being removed"}}},
+	}, []egress.Destination{{Name: s.Name, Fingerprint: s.Fingerprint, Scope: s.Scope, Sender: nobody{"the target is being removed"}}},
 		t.log, prometheus.NewRegistry())
 	if err != nil {
 		return err

@@ -97,7 +97,7 @@ func TestLoopDeliversEverythingToABuilderThatIsOftenBusy(t *testing.T) {
 	b := newBuilder(t, srv.URL)
 	d, err := egress.New(egress.Config{}, egress.Ports{
 		Clock: wallClock{}, Lease: s,
-		Feed: func(string, string) egress.Feed { return s }, Log: func(string) egress.Log { return s },
+		Feed: func(string, string, order.Scope) egress.Feed { return s }, Log: func(string) egress.Log { return s },
 	}, []egress.Destination{{Name: "b", Fingerprint: Fingerprint(srv.URL), Sender: b}}, nil, prometheus.NewRegistry())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

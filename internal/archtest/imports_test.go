@@ -63,6 +63,7 @@ var allowed = []row{
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
 	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry", "internal/wire"}},
+	{"egress/peers", []string{"internal/order", "internal/jsonrpc"}},
 	{"egress/replay", []string{"internal/order", "internal/jsonrpc", "internal/retry"}},
 	{"egress/nodes", []string{"egress/nodes/dispatch", "egress/nodes/health", "internal/rpcapi", "internal/retry", "internal/wire"}},
 	{"egress/nodes/dispatch", []string{"internal/rpcapi"}},

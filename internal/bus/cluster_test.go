@@ -117,7 +117,7 @@ func TestOnlyAnUpToDateCopySaysThatAnOrderIsGone(t *testing.T) {
 	b := testBus(t, s)
 	b.topo.Replicas = 3
 	publishOK(t, b, 5, order.PriorityHigh)
-	r := &receiver{feed: b.Feed("builder", "print"), class: order.PriorityHigh}
+	r := &receiver{feed: b.Feed("builder", "print", order.ScopeAll), class: order.PriorityHigh}
 	require.True(t, r.behind(t.Context(), 3, 6), "the leader has it")
 	require.False(t, r.behind(t.Context(), 6, 7), "nobody has it")
 	st, err := s.JetStream(t).Stream(t.Context(), subjects.StreamOK(order.PriorityHigh))

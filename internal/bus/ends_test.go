@@ -108,7 +108,7 @@ func TestAClaimIsNobodysOrder(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
-	f := b.Feed("builder", "f")
+	f := b.Feed("builder", "f", order.ScopeAll)
 	require.NoError(t, f.Open(t.Context()))
 	_, err := testEnds(b).ClaimEnd(t.Context(), testOrder(order.PriorityLow), []byte("entry"))
 	require.NoError(t, err)

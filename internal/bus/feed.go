@@ -19,6 +19,7 @@ type Feed struct {
 	target      string
 	durable     string
 	fingerprint string
+	scope       order.Scope
 	classes     [len(order.Priorities) + 1]feedClass
 
 	// removal is held for reading while a consumer is made, so that none is made after Remove.
@@ -33,6 +34,8 @@ type feedClass struct {
 	// next is the stream sequence that is expected to arrive next; zero: not known. It belongs to
 	// the goroutine in Receive; Open sets it before.
 	next uint64
+	// turn is the consumer's own number of the message that came last; zero: not known. It belongs to the same.
+	turn uint64
 
 	early early
 
@@ -41,9 +44,13 @@ type feedClass struct {
 	ack    ackSubject
 }
 
-// Feed returns the feed of a target. fingerprint stands for the target's URL: one name, one URL.
-func (b *Bus) Feed(target, fingerprint string) *Feed {
-	f := &Feed{bus: b, target: target, durable: subjects.TargetDurable(target), fingerprint: fingerprint, removed: make(chan struct{})}
+// Feed returns the feed of a target that is owed the orders of a scope. fingerprint stands for the target's URL: one
+// name, one URL, one scope.
+func (b *Bus) Feed(target, fingerprint string, scope order.Scope) *Feed {
+	f := &Feed{
+		bus: b, target: target, durable: subjects.TargetDurable(target), fingerprint: fingerprint, scope: scope,
+		removed: make(chan struct{}),
+	}
 	for _, p := range order.Priorities {
 		f.classes[p].ack = ackSubject{before: "$JS.ACK." + subjects.StreamOK(p) + "." + f.durable + "."}
 	}
@@ -53,7 +60,7 @@ func (b *Bus) Feed(target, fingerprint string) *Feed {
 // Open makes the target's consumers if they are missing, starting at what may still be delivered
 // (CORRECTNESS 17), checks that they are this target's, and starts each over at its first
 // unacknowledged order: what an earlier owner took and did not record comes again (CORRECTNESS 12).
-// The error wraps order.ErrFingerprint when the consumers belong to another URL.
+// The error wraps order.ErrFingerprint when the consumers belong to another URL, or have another scope.
 func (f *Feed) Open(ctx context.Context) error {
 	for _, p := range order.Priorities {
 		if err := f.open(ctx, p); err != nil {
@@ -79,7 +86,7 @@ func (f *Feed) open(ctx context.Context, p order.Priority) error {
 		return fmt.Errorf("consumer of %s: %w", stream, err)
 	}
 	meta := c.CachedInfo().Config.Metadata
-	if got := meta[subjects.MetaFingerprint]; got != f.fingerprint {
+	if meta[subjects.MetaFingerprint] != f.fingerprint || subjects.ScopeOf(c.CachedInfo().Config) != f.scope {
 		return fmt.Errorf("consumer of %s: %w", stream, order.ErrFingerprint)
 	}
 	if err := checkSchema("consumer "+f.durable, meta); err != nil {
@@ -90,7 +97,7 @@ func (f *Feed) open(ctx context.Context, p order.Priority) error {
 	if err != nil {
 		return fmt.Errorf("reset consumer of %s: %w", stream, err)
 	}
-	f.classes[p].next = reset.ConsumerInfo.Delivered.Stream + 1
+	f.classes[p].next, f.classes[p].turn = reset.ConsumerInfo.Delivered.Stream+1, 0
 	f.classes[p].early.reset()
 	return nil
 }
@@ -103,7 +110,7 @@ func (f *Feed) create(ctx context.Context, l *link, p order.Priority) error {
 	if f.isRemoved() {
 		return errFeedRemoved
 	}
-	cfg := subjects.TargetConsumer(f.target, f.fingerprint, f.bus.Now(), f.bus.topo.MaxAge)
+	cfg := subjects.Scoped(subjects.TargetConsumer(f.target, f.fingerprint, f.bus.Now(), f.bus.topo.MaxAge), f.scope, p)
 	if f.bus.tap != nil {
 		cfg = subjects.HeadersOnly(cfg)
 	}
@@ -171,7 +178,7 @@ func (f *Feed) Receive(ctx context.Context, p order.Priority, h func(order.Deliv
 		defer turn.Unlock()
 		h(d)
 	}}
-	br, shut := f.bus.tap.open(p, &f.classes[p])
+	br, shut := f.bus.tap.open(p, f.scope, &f.classes[p])
 	defer shut()
 	pl := &puller{
 		link: l, stream: subjects.StreamOK(p), durable: f.durable, stage: stageOK, priority: p,

@@ -26,7 +26,7 @@ func TestTapPassingReadsNoCopies(t *testing.T) {
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
 	begun, ended, fed := newTally(), newTally(), newTally()
-	f := b.Feed("builder", "print")
+	f := b.Feed("builder", "print", order.ScopeAll)
 	require.NoError(t, f.Open(t.Context()))
 	receiving(t, b, f, order.PriorityHigh, func(d order.Delivery) {
 		fed.add(d)

@@ -215,7 +215,7 @@ func TestRemoteBusSaysWhatItLacks(t *testing.T) {
 	background(t, func(ctx context.Context) error { return role.ConsumeIn(ctx, 1, y.handle) })
 	publishAll(t, role, 3, order.PriorityHigh)
 	require.Eventually(t, func() bool { return y.distinct() == 3 }, soon, tick, "least rights are enough")
-	require.NoError(t, role.Feed("x", "p").Open(t.Context()))
+	require.NoError(t, role.Feed("x", "p", order.ScopeAll).Open(t.Context()))
 	require.NoError(t, role.Hold(t.Context(), "x", func(context.Context, func() bool) error { return nil }))
 	l := role.Done("x")
 	tail(t, l, time.Now())

@@ -33,9 +33,10 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) news {
 		return newsFresh
 	}
 	seq := meta.Sequence.Stream
-	if c.next != 0 && seq > c.next {
+	if c.next != 0 && seq > c.next && !r.follows(meta.Sequence.Consumer) {
 		r.repair(ctx, seq)
 	}
+	c.turn = meta.Sequence.Consumer
 	c.next = max(c.next, seq+1)
 	if meta.NumDelivered > 1 {
 		f.bus.m.redelivered.WithLabelValues(stageOK, r.class.String()).Inc()
@@ -55,6 +56,14 @@ func (r *receiver) take(ctx context.Context, m jetstream.Msg) news {
 	}
 	r.handle(d)
 	return newsFresh
+}
+
+// follows reports whether a message of the given turn came right behind the last one, so that what the stream has
+// between them is not the target's: looking for it, for each of them, would cost a request. To a target that is owed
+// everything it is the target's, whatever the turns say.
+func (r *receiver) follows(turn uint64) bool {
+	c := &r.feed.classes[r.class]
+	return r.feed.scope == order.ScopeLocal && c.turn != 0 && turn == c.turn+1
 }
 
 // idle learns from the consumer's state what the server believes to have delivered.
@@ -113,7 +122,7 @@ func (r *receiver) following(ctx context.Context, seq uint64) (*jetstream.RawStr
 	if err != nil {
 		return nil, err
 	}
-	return s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject("orders.ok.*."+r.class.String()+".*"))
+	return s.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(subjects.OKOf(r.feed.scope, r.class)))
 }
 
 // reread makes a delivery of a message that was read by its sequence.

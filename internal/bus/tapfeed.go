@@ -16,6 +16,7 @@ import (
 
 // branch is the way of tapped orders into one class of a feed that is being received.
 type branch struct {
+	scope  order.Scope
 	class  *feedClass
 	orders chan order.Delivery // of feedRoom
 	bytes  atomic.Int64        // of orders
@@ -58,6 +59,15 @@ func (e *early) expect(sequence uint64, a order.AcceptID) bool {
 	}
 	e.orders.add(sequence, earlyOrder{accept: a})
 	return true
+}
+
+// skip notes an order that is stored and not the target's: nothing but the consumer is left to move over it.
+func (e *early) skip(sequence uint64, a order.AcceptID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if sequence > e.passed && len(e.orders.known) < maxTapped {
+		e.orders.add(sequence, earlyOrder{accept: a, acked: true})
+	}
 }
 
 func (e *early) cancel(sequence uint64) {
@@ -116,11 +126,11 @@ func (c *feedClass) pass(to uint64) {
 func (c *feedClass) forget() { c.early.reset() }
 
 // open makes c tapped for while it is being received; shut ends that.
-func (t *tap) open(p order.Priority, c *feedClass) (br *branch, shut func()) {
+func (t *tap) open(p order.Priority, s order.Scope, c *feedClass) (br *branch, shut func()) {
 	if t == nil {
 		return nil, func() {}
 	}
-	br = &branch{class: c, orders: make(chan order.Delivery, feedRoom), hurry: make(chan struct{}, 1)}
+	br = &branch{scope: s, class: c, orders: make(chan order.Delivery, feedRoom), hurry: make(chan struct{}, 1)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.feeds[p] = append(slices.Clone(t.feeds[p]), br)
@@ -148,6 +158,12 @@ func (t *tap) out(o *order.Order, sequence uint64, at time.Time) {
 	c.Trail = nil
 	d := order.Delivery{Order: c, Sequence: sequence, StoredAt: at, Size: len(c.Body)}
 	for _, br := range feeds {
+		if !br.scope.Has(o.Origin) {
+			if t.alone { // else the consumer is read, and has no copy of it
+				br.class.early.skip(sequence, o.Accept)
+			}
+			continue
+		}
 		if br.offer(d) {
 			t.m.tapped.WithLabelValues(stageOK, p.String()).Inc()
 		} else {

@@ -19,6 +19,8 @@ type TargetState struct {
 	Name string
 	// Fingerprint stands for the URL that the target was made for.
 	Fingerprint string
+	// Scope is which orders it is owed.
+	Scope order.Scope
 	// Held: a process has the target's lease, or had it until a moment ago.
 	Held bool
 	// Pulls is how many requests for orders wait at the server.
@@ -71,7 +73,9 @@ func (b *Bus) targetsOf(ctx context.Context, l *link, stream string, found map[s
 		}
 		t := found[name]
 		if t == nil {
-			t = &TargetState{Name: name, Fingerprint: info.Config.Metadata[subjects.MetaFingerprint]}
+			t = &TargetState{
+				Name: name, Fingerprint: info.Config.Metadata[subjects.MetaFingerprint], Scope: subjects.ScopeOf(info.Config),
+			}
 			found[name] = t
 		}
 		t.Pulls += info.NumWaiting

@@ -19,8 +19,8 @@ func TestRule17TargetsListsWhatIsInTheStoreServedOrNot(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, none)
 
-	require.NoError(t, b.Feed("served", "print").Open(t.Context()))
-	left := b.Feed("left", "old print")
+	require.NoError(t, b.Feed("served", "print", order.ScopeAll).Open(t.Context()))
+	left := b.Feed("left", "old print", order.ScopeAll)
 	require.NoError(t, left.Open(t.Context()))
 	publishOK(t, b, 3, order.PriorityHigh)
 	publishOK(t, b, 2, order.PriorityLow)

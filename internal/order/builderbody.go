@@ -31,10 +31,12 @@ func (s *Submission) AppendBuilderBody(dst []byte, o *Order) ([]byte, error) {
 		dst = s.appendBundle(dst, o)
 	case s.share != nil:
 		dst = s.appendShare(dst, o)
+	case s.Kind == KindSubsidy:
+		dst = append(dst, s.Params...)
 	default:
 		dst = s.appendMembers(dst)
-		dst = appendAddress(append(dst, `"signingAddress":`...), o.Signer)
-		dst = append(dst, '}')
+		dst = s.appendSigner(dst, "signingAddress", o)
+		dst = append(bytes.TrimSuffix(dst, []byte{','}), '}')
 	}
 	return append(dst, `]}`...), nil
 }
@@ -66,33 +68,54 @@ func (s *Submission) appendBundle(dst []byte, o *Order) []byte {
 		dst = append(dst, `"replacementUuid":"`...)
 		dst = append(append(dst, text[:]...), `",`...)
 	}
-	dst = appendAddress(append(dst, `"signingAddress":`...), o.Signer)
-	if !s.Replacement.IsZero() {
-		dst = append(dst, `,"replacementNonce":`...)
+	return append(s.appendSplice(dst, o), '}')
+}
+
+// appendSplice appends what a builder gets from us of a bundle, behind a comma or an opening brace.
+func (s *Submission) appendSplice(dst []byte, o *Order) []byte {
+	dst = s.appendSigner(dst, "signingAddress", o)
+	if s.hasNonce(o) {
+		dst = append(dst, `"replacementNonce":`...)
 		dst = strconv.AppendUint(dst, o.Nonce, 10)
+		dst = append(dst, ',')
 	}
-	dst = append(dst, `,"version":`...)
+	dst = append(dst, `"version":`...)
 	dst, _ = jsontext.AppendQuote(dst, s.bundle.version) // valid UTF-8: it was read from JSON
 	dst = append(dst, `,"bundleHash":"0x`...)
 	dst = hex.AppendEncode(dst, o.Hash[:])
-	return append(dst, `"}`...)
+	return append(dst, '"')
+}
+
+// appendSigner appends who signed and a comma; nothing where the node that passed the order on did not say it.
+func (s *Submission) appendSigner(dst []byte, name string, o *Order) []byte {
+	if s.Relayed != nil && o.Signer == (common.Address{}) {
+		return dst
+	}
+	dst = append(append(append(dst, '"'), name...), `":`...)
+	return append(appendAddress(dst, o.Signer), ',')
+}
+
+// hasNonce reports whether a builder is told o's nonce. One that we gave to an order of a peer is for us alone: its
+// builder-ready form has none.
+func (s *Submission) hasNonce(o *Order) bool {
+	return !s.Replacement.IsZero() && (s.Relayed == nil || !o.NonceDefaulted)
 }
 
 func (s *Submission) appendShare(dst []byte, o *Order) []byte {
 	dst = s.appendMembers(dst)
-	dst = appendAddress(append(dst, `"metadata":{"signer":`...), o.Signer)
-	if !s.Replacement.IsZero() {
+	dst = s.appendSigner(append(dst, `"metadata":{`...), "signer", o)
+	if s.hasNonce(o) {
 		nonce := o.Nonce
 		if o.ShareNonce > 0 {
 			nonce = o.ShareNonce - 1
 		}
-		dst = append(dst, `,"replacementNonce":`...)
-		dst = strconv.AppendUint(dst, nonce, 10)
+		dst = append(dst, `"replacementNonce":`...)
+		dst = append(strconv.AppendUint(dst, nonce, 10), ',')
 	}
 	if s.Kind == KindCancel {
-		dst = append(dst, `,"cancelled":true`...)
+		dst = append(dst, `"cancelled":true,`...)
 	}
-	return append(dst, `}}`...)
+	return append(bytes.TrimSuffix(dst, []byte{','}), `}}`...)
 }
 
 // appendRaw appends the transaction, in the sender's own writing if that is lower-case hex already.

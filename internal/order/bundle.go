@@ -22,6 +22,7 @@ const (
 	hasRefundTxs
 	hasRefundIdentity
 	hasDelayed
+	hasVersion
 )
 
 // Versions of eth_sendBundle; v1 knows fewer fields.
@@ -112,7 +113,7 @@ func (d *decoder) bundleMember(b *bundle, name []byte, start int) (bool, *fault)
 	case "version":
 		return true, d.versionMember(b, start).in("version")
 	case "signingAddress":
-		return true, d.overwritten(&b.spans[spliceSigningAddress], start)
+		return true, d.signingAddress(&b.spans[spliceSigningAddress], start)
 	case "bundleHash":
 		return true, d.overwritten(&b.spans[spliceBundleHash], start)
 	}
@@ -172,6 +173,9 @@ func (d *decoder) versionMember(b *bundle, start int) *fault {
 		return f
 	}
 	b.spans[spliceVersion] = d.member(start)
+	if len(v) > 0 {
+		b.has |= hasVersion
+	}
 	switch string(v) {
 	case "", versionV2:
 		return nil
@@ -189,6 +193,11 @@ func (d *decoder) finishBundle(b *bundle) *fault {
 	s := d.s
 	s.Replacement = b.key()
 	s.TargetBlock, s.MaxTimestamp = b.block, b.maxTimestamp
+	if s.Relayed != nil {
+		if f := b.checkRelayed(len(s.Txs) == 0 && !s.Replacement.IsZero()); f != nil {
+			return f
+		}
+	}
 	if len(s.Txs) == 0 {
 		if s.Replacement.IsZero() {
 			return &fault{code: CodeEmptyBundle, text: "bundle has no transactions and no uuid to cancel"}
@@ -204,6 +213,7 @@ func (d *decoder) finishBundle(b *bundle) *fault {
 		return refuseFields("refundPercent", "must be below 100")
 	}
 	d.splice(b)
+	d.lenient = d.lenient || b.hasAny(hasUUID) // the first proxy knows it beside no other
 	return nil
 }
 

@@ -16,7 +16,7 @@ const (
 //	score ≥ 6                                                            Low
 //	a blob transaction anywhere, with or without sidecar                 Low
 //	score ≥ 3, or a body above 256 KiB                                   Medium
-//	a cancel                                                             High
+//	a cancel, a subsidy                                                  High
 //	a replacement UUID, all transactions may revert, a raw transaction   High
 //	everything else                                                      Medium
 func Classify(score float64, s *Submission, size int) Priority {
@@ -25,7 +25,7 @@ func Classify(score float64, s *Submission, size int) Priority {
 		return PriorityLow
 	case score >= ScoreNotHigh, size > MaxHighSize:
 		return PriorityMedium
-	case s.Kind == KindCancel, s.Kind == KindTransaction, !s.Replacement.IsZero(), s.AllReverting():
+	case s.Kind == KindCancel, s.Kind == KindSubsidy, s.Kind == KindTransaction, !s.Replacement.IsZero(), s.AllReverting():
 		return PriorityHigh
 	default:
 		return PriorityMedium

@@ -33,14 +33,40 @@ const (
 	KindBundle
 	KindShareBundle
 	KindCancel
+	// KindSubsidy is no order of a searcher: Flashbots asks our builder to subsidise a block. It travels like one, so that
+	// it is delivered, or its end recorded, like one.
+	KindSubsidy
 )
 
-var kindNames = [...]string{"", "transaction", "bundle", "share_bundle", "cancel"}
+var kindNames = [...]string{"", "transaction", "bundle", "share_bundle", "cancel", "subsidy"}
 
 // String is the kind as a metric label.
 func (k Kind) String() string { return nameOf(kindNames[:], uint8(k)) }
 
-// Method is a JSON-RPC method that the order door accepts.
+// Scope says which orders a target is owed.
+type Scope uint8
+
+// The scopes.
+const (
+	// ScopeAll are all orders: those of our own doors, and those that peers sent.
+	ScopeAll Scope = iota + 1
+	// ScopeLocal are those of our own doors. A peer is given no others: what peers sent goes to our own builders
+	// only, so there are no loops.
+	ScopeLocal
+)
+
+var scopeNames = [...]string{"", "all", "local"}
+
+// String is the scope as a word in logs and tables.
+func (s Scope) String() string { return nameOf(scopeNames[:], uint8(s)) }
+
+// Valid reports whether s is one of the scopes.
+func (s Scope) Valid() bool { return s == ScopeAll || s == ScopeLocal }
+
+// Has reports whether an order of this origin is in the scope.
+func (s Scope) Has(origin string) bool { return s != ScopeLocal || origin == "" }
+
+// Method is a JSON-RPC method that brings an order.
 type Method uint8
 
 // The methods.
@@ -51,18 +77,32 @@ const (
 	MethodSendShareBundle
 	MethodSendPrivateTransaction
 	MethodSendPrivateRawTransaction
+	// MethodSubsidiseBlock comes to the system door only.
+	MethodSubsidiseBlock
 )
 
 var methodNames = [...]string{
 	"", "eth_sendBundle", "eth_sendRawTransaction", "eth_cancelBundle", "mev_sendBundle",
-	"eth_sendPrivateTransaction", "eth_sendPrivateRawTransaction",
+	"eth_sendPrivateTransaction", "eth_sendPrivateRawTransaction", "bid_subsidiseBlock",
 }
 
 // String is the method's name on the wire.
 func (m Method) String() string { return nameOf(methodNames[:], uint8(m)) }
 
-// ParseMethod returns the method with the given wire name; ok is false for any other name.
+// ParseMethod returns the method of the order door with the given wire name; ok is false for any other name.
 func ParseMethod(name string) (m Method, ok bool) {
+	m, ok = parseMethod(name)
+	return m, ok && m != MethodSubsidiseBlock
+}
+
+// ParseRelayedMethod returns the method with the given wire name of those under which nodes pass orders on to each
+// other: a private transaction is a plain one by then.
+func ParseRelayedMethod(name string) (m Method, ok bool) {
+	m, ok = parseMethod(name)
+	return m, ok && m == m.Upstream()
+}
+
+func parseMethod(name string) (m Method, ok bool) {
 	for i := 1; i < len(methodNames); i++ {
 		if methodNames[i] == name {
 			return Method(i), true

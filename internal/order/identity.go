@@ -101,6 +101,8 @@ func (s *Submission) appendFields(b []byte, order listOrder) []byte {
 		return s.bundle.appendFields(b, order)
 	case s.share != nil:
 		return s.share.appendFields(b)
+	case s.Kind == KindSubsidy:
+		return binary.BigEndian.AppendUint64(b, s.TargetBlock)
 	default:
 		return append(b, s.Replacement[:]...)
 	}

@@ -29,6 +29,8 @@ type reader struct {
 	// length, which no decoding can exceed, so it never moves and slices of it stay valid.
 	arena  []byte
 	values int // still allowed
+	// lenient: something was written as only FlowProxy's types read it, see Submission.Strict.
+	lenient bool
 }
 
 // span is a member in the input: from its name's quote to the end of its value.
@@ -41,7 +43,7 @@ var readers = sync.Pool{New: func() any { return new(reader) }} //nolint:gocheck
 func newReader(input []byte) *reader {
 	r := readers.Get().(*reader) //nolint:forcetypeassert // holds nothing else
 	r.source = *bytes.NewBuffer(input)
-	r.values = maxValues
+	r.values, r.lenient = maxValues, false
 	r.dec.Reset(&r.source)
 	return r
 }

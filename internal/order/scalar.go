@@ -42,12 +42,14 @@ func (r *reader) number() (uint64, *fault) {
 func (r *reader) quantity() (uint64, *fault) {
 	const expected = "expected a hex quantity"
 	if r.next() == jsontext.KindNumber {
+		r.lenient = true
 		return r.number()
 	}
 	v, f := r.text(expected)
 	if f != nil {
 		return 0, f
 	}
+	r.lenient = r.lenient || !strictQuantity(v)
 	base := uint64(10)
 	if len(v) >= 2 && v[0] == '0' && (v[1] == 'x' || v[1] == 'X') {
 		if v, base = v[2:], 16; len(v) == 0 {
@@ -59,6 +61,11 @@ func (r *reader) quantity() (uint64, *fault) {
 		return 0, malformed(expected)
 	}
 	return n, nil
+}
+
+// strictQuantity reports whether v, if it is a quantity, is one as Ethereum's own types write it.
+func strictQuantity(v []byte) bool {
+	return len(v) == 3 && v[0] == '0' && v[1] == 'x' || len(v) > 3 && v[0] == '0' && v[1] == 'x' && v[2] != '0'
 }
 
 // digits parses an unsigned number of at least one digit; ok is false on anything else.
@@ -91,6 +98,7 @@ var digitOf = func() (t [256]byte) { //nolint:gochecknoglobals // a constant tab
 // values, into the arena.
 func (r *reader) bytes() ([]byte, *fault) {
 	if r.next() == jsontext.KindBeginArray {
+		r.lenient = true
 		return r.byteValues()
 	}
 	return r.hex("expected a hex string")
@@ -103,6 +111,8 @@ func (r *reader) hex(expected string) ([]byte, *fault) {
 	}
 	if len(v) >= 2 && v[0] == '0' && v[1] == 'x' {
 		v = v[2:]
+	} else {
+		r.lenient = true
 	}
 	start, n := len(r.arena), len(v)/2
 	if len(v)%2 != 0 || start+n > cap(r.arena) {

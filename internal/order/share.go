@@ -48,7 +48,7 @@ func (d *decoder) decodeShareBundle() *fault {
 	var metadata span
 	f := d.members(func(name []byte, start int) (bool, *fault) {
 		if string(name) == "metadata" {
-			f := d.noMetadata()
+			f := d.metadata()
 			metadata = d.member(start)
 			return true, f
 		}
@@ -65,13 +65,21 @@ func (d *decoder) decodeShareBundle() *fault {
 	if !metadata.empty() {
 		s.cuts = []span{metadata}
 	}
-	if len(b.bodies) == 0 {
+	if len(b.bodies) == 0 || s.Relayed != nil && s.Relayed.cancelled {
 		if b.replacement.IsZero() {
 			return &fault{code: CodeEmptyBundle, text: "bundle with no txs"}
 		}
 		s.Kind = KindCancel
 	}
 	return nil
+}
+
+// metadata is a node's to set, not a sender's.
+func (d *decoder) metadata() *fault {
+	if d.s.Relayed != nil {
+		return d.relayedMetadata()
+	}
+	return d.noMetadata()
 }
 
 // noMetadata refuses metadata from a sender: it says who signed.

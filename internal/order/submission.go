@@ -44,11 +44,17 @@ type Submission struct {
 	MaxTimestamp uint64
 	TargetBlock  uint64
 
+	// Relayed is what the node that passed the order on says beside the sender's own members; nil: the sender
+	// itself sent it.
+	Relayed *Relayed
+
 	bundle *bundle      // of eth_sendBundle
 	share  *shareBundle // of mev_sendBundle
 	txHash common.Hash  // of KindTransaction
 	// sidecar is set for a KindTransaction with blobs: its bytes say more than its hash.
 	sidecar bool
+	// lenient: something in it is written as the first proxy's types would not read it, see Strict.
+	lenient bool
 	// cuts are the members of Params that a builder gets from us instead, in order.
 	cuts []span
 	// unknown are the members of Params that mean nothing to us, in order.
@@ -88,13 +94,18 @@ type decoder struct {
 // case-sensitive, a duplicate is refused at any depth, and so are nesting deeper than 64 and more
 // than 65,536 members and unknown values.
 func Decode(m Method, params []byte, lim Limits) (*Submission, error) {
-	d := decoder{reader: newReader(params), s: &Submission{Method: m}, input: params, maxTxs: lim.maxTxs()}
+	return decode(&Submission{Method: m}, params, lim)
+}
+
+func decode(s *Submission, params []byte, lim Limits) (*Submission, error) {
+	d := decoder{reader: newReader(params), s: s, input: params, maxTxs: lim.maxTxs()}
 	defer d.release()
 	d.arena = make([]byte, 0, len(params)/2)
-	if f := d.params(m); f != nil {
+	if f := d.params(s.Method); f != nil {
 		return nil, f.reason()
 	}
-	return d.s, nil
+	s.lenient = d.lenient
+	return s, nil
 }
 
 // params reads the array around the one parameter that every method has; the private raw
@@ -143,9 +154,13 @@ func (d *decoder) param(m Method) *fault {
 		return d.decodePrivate()
 	case MethodSendRawTransaction, MethodSendPrivateRawTransaction:
 		return d.decodeRaw()
+	case MethodSubsidiseBlock:
+		if d.s.Relayed != nil {
+			return d.decodeSubsidy()
+		}
 	default:
-		return malformed("method takes no order")
 	}
+	return malformed("method takes no order")
 }
 
 // members reads the parameter object. known handles a member that it knows and returns true; every

@@ -87,7 +87,7 @@ func (d *decoder) decodeCancel() *fault {
 			d.s.Replacement = u
 			return true, f.in("replacementUuid")
 		case "signingAddress":
-			return true, d.overwritten(&address[0], start)
+			return true, d.signingAddress(&address[0], start)
 		}
 		return false, nil
 	})

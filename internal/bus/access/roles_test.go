@@ -136,7 +136,7 @@ func validate(ctx context.Context, b *bus.Bus, o *order.Order) error {
 // deliver runs a target of the egress until the test ends.
 func deliver(t *testing.T, b *bus.Bus) (*bus.Feed, <-chan order.Delivery) {
 	t.Helper()
-	f, got, open := b.Feed("one", "print"), make(chan order.Delivery, 8), make(chan error, 1)
+	f, got, open := b.Feed("one", "print", order.ScopeAll), make(chan order.Delivery, 8), make(chan error, 1)
 	background(t, func(ctx context.Context) error {
 		return b.Hold(ctx, subjects.TargetDurable("one"), func(ctx context.Context, _ func() bool) error {
 			log := b.Done("one")

@@ -107,7 +107,7 @@ func (p *Purge) sweep(ctx context.Context, s *purgeStream, record *recording) er
 	}
 	info := stream.CachedInfo()
 	s.history.add(info.State.LastSeq, info.TimeStamp)
-	consumed, held, err := floor(ctx, stream, s)
+	consumed, held, err := floor(ctx, stream, s, info.State.LastSeq)
 	if err != nil {
 		return err
 	}
@@ -132,15 +132,21 @@ func (p *Purge) sweep(ctx context.Context, s *purgeStream, record *recording) er
 	return nil
 }
 
-// floor returns up to where every local consumer of the stream is done, and how many there are.
-func floor(ctx context.Context, stream jetstream.Stream, s *purgeStream) (seq uint64, consumers int, err error) {
+// floor returns up to where every local consumer of the stream is done, and how many there are. last is the last
+// sequence of the stream at an earlier look: up to there a consumer that has nothing left is done, although its floor
+// stays where its filter last let something pass.
+func floor(ctx context.Context, stream jetstream.Stream, s *purgeStream, last uint64) (seq uint64, consumers int, err error) {
 	seq = unboundedSequence
 	list := stream.ListConsumers(ctx)
 	for c := range list.Info() {
 		if !s.holds(c.Name) {
 			continue
 		}
-		seq = min(seq, c.AckFloor.Stream)
+		done := c.AckFloor.Stream
+		if subjects.ScopeOf(c.Config) != order.ScopeAll && c.NumPending == 0 && c.NumAckPending == 0 {
+			done = max(done, last)
+		}
+		seq = min(seq, done)
 		consumers++
 	}
 	if err := list.Err(); err != nil {

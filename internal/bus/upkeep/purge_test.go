@@ -99,6 +99,24 @@ func TestRule01EveryTargetHoldsOkAndNoPeerDoes(t *testing.T) {
 	sweepUntil(t, p, func() bool { return state(t, js, ok).FirstSeq == 5 })
 }
 
+func TestRule01ATargetOfLocalOrdersHoldsNoOthers(t *testing.T) {
+	t.Parallel()
+	_, js := started(t)
+	ok := subjects.StreamOK(order.PriorityHigh)
+	cfg := subjects.Scoped(subjects.TargetConsumer("peer", "f", time.Now(), time.Hour), order.ScopeLocal, order.PriorityHigh)
+	_, err := js.CreateConsumer(t.Context(), ok, cfg)
+	require.NoError(t, err)
+	publish(t, js, subjects.OK("", order.PriorityHigh, 0), 2)
+	publish(t, js, subjects.OK("alice", order.PriorityHigh, 0), 3)
+	p := newPurge(js, PurgeConfig{})
+	sweepFor(t, p)
+	require.Equal(t, uint64(5), state(t, js, ok).Msgs, "it has nothing yet")
+	take(t, js, ok, subjects.TargetDurable("peer"), 1)
+	sweepUntil(t, p, func() bool { return state(t, js, ok).FirstSeq == 2 })
+	take(t, js, ok, subjects.TargetDurable("peer"), 1)
+	sweepUntil(t, p, func() bool { return state(t, js, ok).Msgs == 0 })
+}
+
 func TestRule01OkWithoutTargetWaitsForOneThatMayBeOwedIt(t *testing.T) {
 	t.Parallel()
 	_, js := started(t)
