@@ -30,6 +30,7 @@ var allowed = []row{
 	{"internal/rpcapi", nil},
 	{"internal/clientip", nil},
 	{"internal/wire", nil},
+	{"internal/wire/scripted", nil},
 	{"internal/engineapi", []string{"internal/jsonrpc"}},
 	{"internal/engineapi/record", []string{"internal/engineapi"}},
 	{"internal/eltest", []string{"internal/engineapi", "internal/engineapi/record"}},
