@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"millrace/internal/config"
 	"millrace/internal/telemetry"
@@ -87,7 +88,7 @@ func (p *process) starting() error {
 func (p *process) pages() telemetry.Pages {
 	return telemetry.Pages{
 		Checks: p.checks(), Ledger: ledgerPage(p.bus, p.part("admin")), NATS: p.bus.Monitor(), Reload: p.reload,
-		More:  append(p.enginePages(), p.gatewayPages()...),
+		More:  slices.Concat(p.enginePages(), p.gatewayPages(), p.peersPages()),
 		Trace: p.tracePage(), Targets: p.targets.page(), RemoveTarget: p.targets.removePage(), Record: recordPage(p.bus, p.part("admin")),
 		Export: exportPage(busLogs{bus: p.bus, node: p.cfg.Node.Name, maxTxs: p.cfg.Orders.MaxTxs}, p.part("admin")),
 	}

@@ -12,6 +12,7 @@ import (
 
 	"millrace/egress/builder"
 	"millrace/internal/config"
+	"millrace/internal/discovery"
 )
 
 const description = `Durable order flow for block builders: signed orders in over HTTP, validated orders out to the builders, one terminal record for each.
@@ -36,6 +37,7 @@ type cli struct {
 	Loadtest loadtestCmd `cmd:"" help:"Send signed orders to a running door and check what became of them."`
 	Replay   replayCmd   `cmd:"" help:"Send what was recorded again."`
 	Trace    traceCmd    `cmd:"" help:"Print what became of an order, to the microsecond, through a running process's admin listener."`
+	Peers    peersCmd    `cmd:"" help:"Show the peers of a running node, through its admin listener."`
 	Targets  targetsCmd  `cmd:"" help:"List the targets in the streams, or remove one that nobody serves, through a running process's admin listener."`
 	Version  versionCmd  `cmd:"" help:"Print what this binary is."`
 }
@@ -96,7 +98,7 @@ func (a *app) parse(args []string) (p *parsed, err error) {
 // newParser builds the command line and the schema of its keys.
 func newParser(stdout, stderr io.Writer) (*kong.Kong, *config.Schema, error) {
 	var s *config.Schema
-	opts := append(config.Options(reflect.TypeFor[[]builder.Target](), reflect.TypeFor[[]Secondary](), reflect.TypeFor[[]Listener](), reflect.TypeFor[[]NodeEntry](), reflect.TypeFor[[]IPLimit]()),
+	opts := append(config.Options(reflect.TypeFor[[]builder.Target](), reflect.TypeFor[[]Secondary](), reflect.TypeFor[[]Listener](), reflect.TypeFor[[]NodeEntry](), reflect.TypeFor[[]IPLimit](), reflect.TypeFor[[]discovery.Entry]()),
 		kong.Name("millrace"),
 		kong.Description(description),
 		kong.Writers(stdout, stderr),

@@ -29,6 +29,7 @@ type Config struct {
 
 	Engine  Engine  `embed:"" prefix:"engine." group:"Engine API"`
 	Gateway Gateway `embed:"" prefix:"gateway." group:"Gateway"`
+	Peers   Peers   `embed:"" prefix:"peers." group:"Peers"`
 
 	NATS    bus.Config `embed:"" prefix:"nats." group:"NATS and storage"`
 	Streams Streams    `embed:"" prefix:"streams." group:"NATS and storage"`
@@ -159,6 +160,9 @@ func (c *Config) validate(r role) error {
 	}
 	if r.has(roleGateway) {
 		errs = append(errs, c.Gateway.Validate())
+	}
+	if r&roleNode == roleNode {
+		errs = append(errs, c.Peers.Validate())
 	}
 	if c.Runtime.SpareProcs < 0 {
 		errs = append(errs, errors.New("runtime.spare_procs must not be negative"))

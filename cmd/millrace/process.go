@@ -74,6 +74,7 @@ type process struct {
 	replays  replays
 	engine   *engineRole  // nil: no Engine API in this process
 	gateway  *gatewayRole // nil: no gateway in this process
+	peers    *peersRole   // nil: no peers
 
 	hup chan os.Signal
 
@@ -134,6 +135,9 @@ func (p *process) build(ctx context.Context) (err error) {
 	if p.roles == roleBus {
 		topology = p.cfg.everyones()
 	}
+	if err = p.preparePeers(); err != nil {
+		return err
+	}
 	p.bus, err = bus.Dial(ctx, p.cfg.NATS, topology, p.part("bus"), p.reg)
 	if err != nil {
 		return fmt.Errorf("bus: %w", err)
@@ -147,7 +151,7 @@ func (p *process) build(ctx context.Context) (err error) {
 		}
 		p.bus.Close()
 	}()
-	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildTrace, p.buildDoor, p.buildReplays} {
+	for _, make := range []func() error{p.buildDelivery, p.buildPool, p.buildTrace, p.buildDoor, p.buildReplays, p.buildPeers} {
 		if err = make(); err != nil {
 			return err
 		}
@@ -225,6 +229,7 @@ func (p *process) components() []lifecycle.Component {
 	}
 	cs = append(cs, p.replays.components(p.cfg)...)
 	cs = append(cs, p.engine.components(p.cfg)...)
+	cs = append(cs, p.peers.components()...)
 	cs = append(cs, p.gateway.components(p.cfg)...)
 	return append(cs, lifecycle.Component{Name: "start", Run: p.announce})
 }

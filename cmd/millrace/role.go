@@ -118,7 +118,7 @@ func (c *busCmd) Run(ctx context.Context, a *app) error { return a.serve(ctx, ro
 // what a command can't do without.
 func (c *Config) fit(r role) error {
 	c.complete()
-	if err := c.fitTap(r); err != nil {
+	if err := errors.Join(c.fitTap(r), c.fitPeers(r)); err != nil {
 		return err
 	}
 	switch r {

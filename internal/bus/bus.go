@@ -137,6 +137,7 @@ func (b *Bus) locate(ctx context.Context) error {
 		StoreDir: b.cfg.StoreDir, Listen: b.cfg.Listen, Sync: b.cfg.Sync, MaxStore: b.cfg.MaxStore,
 		TLSCert: b.cfg.TLS.Cert, TLSKey: b.cfg.TLS.Key,
 		MaxPayload: int32(max(12<<20, min(b.topo.MaxBody+2*subjects.HeaderRoom, 60<<20))),
+		Peering:    b.cfg.Peering,
 	}, b.log)
 	if err != nil {
 		return fmt.Errorf("start embedded server: %w", err)
@@ -242,6 +243,9 @@ func (b *Bus) Healthy() error {
 
 // Now is the bus clock (CORRECTNESS 18).
 func (b *Bus) Now() time.Time { return b.clock.Now() }
+
+// Server is the embedded server; nil when the bus is elsewhere.
+func (b *Bus) Server() *embedded.Server { return b.server }
 
 // Monitor returns the embedded server's monitoring endpoints; nil when the bus is elsewhere.
 func (b *Bus) Monitor() http.Handler {

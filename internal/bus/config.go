@@ -37,6 +37,8 @@ type Config struct {
 	// A server may allow each role its own inboxes only, and only those that work keep house. It is
 	// the program's to say, not the operator's.
 	Role string `kong:"-"`
+	// Peering has the embedded server exchange orders with other operators'; nil: there are no peers.
+	Peering *embedded.Peering `kong:"-"`
 
 	Creds string    `name:"creds" help:"File with the credentials for the NATS servers." type:"path"`
 	Token string    `name:"token" help:"Token for the NATS servers."`
