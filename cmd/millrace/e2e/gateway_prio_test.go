@@ -153,7 +153,6 @@ func served(t *testing.T, args ...string) string {
 }
 
 func TestGatewayServesClassesInTheOrderOfPrioLoadBalancer(t *testing.T) {
-	beside(t)
 	for _, tc := range []struct{ args, want string }{
 		{"--gateway.queues.fast_per_high=1", "FHFHFHFHFLLL"},
 		{"--gateway.queues.fast_per_high=2", "FFHFFHFHHLLL"},

@@ -23,7 +23,6 @@ const warm = 48
 // Senders with a warm connection each, and a warm pool of ours at the builder, stand idle for longer than either side
 // keeps a connection; then all send at once. Nothing fails, and nothing is sent twice.
 func TestABurstAfterAnIdleSpellFailsNothing(t *testing.T) {
-	beside(t)
 	p := startNode(t)
 	p.sink.SetServiceTime(250 * time.Millisecond) // so that each order of a burst needs a connection of its own
 	corpus, err := loadtest.NewCorpus(loadtest.CorpusConfig{Seed: freshSeed(), Mix: loadtest.Only(loadtest.ShapeTransaction)})
