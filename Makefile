@@ -7,8 +7,8 @@ LINT       := $(GO) tool -modfile=tools/go.mod golangci-lint
 FUZZTIME   ?= 60s
 BENCH      ?= .
 BENCHTIME  ?= 1s
-# Race runs are slow on small machines: one package at a time keeps memory and noise down.
-RACEFLAGS  ?= -p 1
+# Two packages at a time, however many processors there are: more would have tests wait for each other.
+RACEFLAGS  ?= -p 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test race lint fuzz bench build e2e cl-proxy soak cross docs clean release release-check image-check deploy-check promtool
@@ -25,8 +25,9 @@ build: ## build bin/millrace
 test: ## unit and integration tests, at most three minutes
 	$(GO) test -timeout 5m ./...
 
-race: ## the same tests under the race detector
-	$(GO) test -race -timeout 20m $(RACEFLAGS) ./...
+# deploy runs programs on files, among them a binary without the race detector: it would see nothing there.
+race: ## the same tests under the race detector, those of deploy excepted
+	$(GO) test -race -timeout 20m $(RACEFLAGS) $$($(GO) list ./... | grep -v '^millrace/deploy$$')
 
 lint: ## golangci-lint at the version that tools/go.mod pins
 	$(LINT) run ./...
@@ -50,8 +51,11 @@ cl-proxy: ## bin/cl-proxy, which e2e then measures as well, from a clone of flas
 	@test -d '$(CLPROXY_SRC)/cl-proxy' || { echo "CLPROXY_SRC: expected a clone of flashbots/builder-playground"; exit 1; }
 	cd '$(CLPROXY_SRC)' && $(GO) build -trimpath -o $(CURDIR)/bin/cl-proxy ./cl-proxy/cmd
 
+# Most of these tests wait most of their time, so more run at once than there are processors; those that measure run alone.
+E2E_PARALLEL ?= 3
+
 e2e: ## real processes, clients and connections, one kill of each kind, at most twelve minutes
-	$(GO) test -tags e2e -count=1 -timeout 25m -v ./cmd/millrace/e2e/
+	$(GO) test -tags e2e -count=1 -timeout 25m -parallel $(E2E_PARALLEL) -v ./cmd/millrace/e2e/
 	$(GO) test -tags e2e -count=1 -timeout 5m -run Geth ./ingress/engine ./egress/engine
 
 # What a node does is done once more without the tap: a node taps its orders by default.

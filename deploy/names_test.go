@@ -38,6 +38,7 @@ func files(t *testing.T) map[string]string {
 var notKeys = []string{"MILLRACE_IMAGE", "MILLRACE_CONFIG", "MILLRACE_DEPLOY_TOOLS"}
 
 func TestEveryKeyAndVariableThatIsNamedExists(t *testing.T) {
+	t.Parallel()
 	keys := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z0-9_.]+)` \\|").FindAllStringSubmatch(command(t, "", millrace, "config", "reference"), -1) {
 		keys[m[1]] = true
@@ -71,6 +72,7 @@ func TestEveryKeyAndVariableThatIsNamedExists(t *testing.T) {
 // TestEveryCommandThatIsNamedExists asks the binary for the help of each command in a file, and for
 // each flag that a line gives it.
 func TestEveryCommandThatIsNamedExists(t *testing.T) {
+	t.Parallel()
 	help := map[string]string{}
 	words := regexp.MustCompile("(?:/usr/local/bin/|\\./bin/|`|^|[(\\s])millrace +([a-z][a-z-]*)(?: +([a-z][a-z-]*))?([^|;`\\n]*)")
 	for path, text := range files(t) {

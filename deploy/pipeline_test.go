@@ -17,6 +17,7 @@ import (
 // generated configuration, each with the environment that was written for it, and then requires of
 // the same processes every metric that rules and dashboard name.
 func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
+	t.Parallel()
 	site, door := t.TempDir(), freeAddr(t)
 	command(t, "", millrace, "bus-config", "--out", site, "--port", strconv.Itoa(freePort(t)), "--store-dir", t.TempDir())
 	natsServer(t, filepath.Join(site, "nats.conf"))

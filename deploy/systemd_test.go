@@ -56,6 +56,7 @@ func directives(t *testing.T, path string) map[string][]string {
 }
 
 func TestUnitsDrainInPeaceAndComeBack(t *testing.T) {
+	t.Parallel()
 	for _, u := range units(t) {
 		d := directives(t, u)
 		require.Equal(t, []string{"always"}, d["Restart"], u)

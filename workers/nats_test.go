@@ -71,6 +71,7 @@ func live(t *testing.T, b *bus.Bus, o *order.Order, p order.Priority, left time.
 }
 
 func TestOrdersOfEveryTypeThroughNATS(t *testing.T) {
+	t.Parallel()
 	b := dial(t)
 	var mu sync.Mutex
 	verdicts := make(map[order.AcceptID]order.Verdict)
@@ -206,6 +207,7 @@ func awaitReceipt(t *testing.T, got <-chan order.Receipt) order.Receipt {
 // The server dies, forgets the worker's acknowledgement, and comes back after the order's deadline:
 // the order is delivered by then, and must not be recorded as expired besides.
 func TestRule12WhatADeadServerForgotHasOneRecord(t *testing.T) {
+	t.Parallel()
 	store, early := t.TempDir(), filepath.Join(t.TempDir(), "early")
 	b := dialAt(t, store)
 	o := live(t, b, acceptedBundle(t, sign(t, "a", dynamicTx(1))), order.PriorityMedium, 3*time.Second)

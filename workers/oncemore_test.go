@@ -146,6 +146,7 @@ func requireOneEnd(t *testing.T, b *bus.Bus, o *order.Order, want ledger.Outcome
 
 // Hole (a): the record is stored, the server dies and forgets the acknowledgement of IN.
 func TestRule09AnOrderThatIsRecordedAsExpiredIsNotRecordedAgainWhenItComesBack(t *testing.T) {
+	t.Parallel()
 	store, early := t.TempDir(), filepath.Join(t.TempDir(), "early")
 	b := dialAt(t, store)
 	openBuilder(t, b)
@@ -170,6 +171,7 @@ func TestRule09AnOrderThatIsRecordedAsExpiredIsNotRecordedAgainWhenItComesBack(t
 // Hole (b): an earlier attempt stored the order in OK and was not acknowledged; then the process is
 // killed, for a reason of its own, while the order runs alone.
 func TestRule08AnOrderThatIsInOKIsNotPoisonedBesides(t *testing.T) {
+	t.Parallel()
 	store, early := t.TempDir(), filepath.Join(t.TempDir(), "early")
 	b := dialAt(t, store)
 	openBuilder(t, b)

@@ -31,6 +31,7 @@ func serialAt(t *testing.T, addr string) int64 {
 }
 
 func TestReloadGivesTheBusListenerACertificateFromOtherFiles(t *testing.T) {
+	t.Parallel()
 	cert, key := selfsigned.Write(t, t.TempDir(), 1)
 	addr := freeAddr(t)
 	path := filepath.Join(t.TempDir(), "millrace.yaml")

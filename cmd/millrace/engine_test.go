@@ -162,6 +162,7 @@ func obeyed(t *testing.T, c *el) {
 }
 
 func TestEngineKeepsItsSecondariesAtTheHead(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2)
 	b.slots(t, 30)
 	b.together(t, b.clients...)
@@ -189,6 +190,7 @@ func TestEngineKeepsItsSecondariesAtTheHead(t *testing.T) {
 }
 
 func TestInvariant10NoTokenIsKept(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.slots(t, 20)
 	b.together(t, b.clients...)
@@ -208,6 +210,7 @@ func TestInvariant10NoTokenIsKept(t *testing.T) {
 
 // I11: what the door refuses reaches neither the primary nor a secondary.
 func TestInvariant11RefusedCallsReachNobody(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.slots(t, 3)
 	b.together(t, b.clients...)
@@ -232,6 +235,7 @@ func TestInvariant11RefusedCallsReachNobody(t *testing.T) {
 }
 
 func TestPromotionIsRefusedWithItsReasonAndSurvivesARestart(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 2)
 	b.slots(t, 10)
 	b.together(t, b.clients...)
@@ -261,6 +265,7 @@ func TestPromotionIsRefusedWithItsReasonAndSurvivesARestart(t *testing.T) {
 }
 
 func TestModesAreSwitchedWhileItRuns(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	b.slots(t, 5)
 	b.together(t, b.clients...)
@@ -278,6 +283,7 @@ func TestModesAreSwitchedWhileItRuns(t *testing.T) {
 
 // The primary is caught up from the record after an outage during which the network went on.
 func TestAPrimaryThatWasAwayIsCaughtUp(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1)
 	network := newEL(t, 0x77, eltest.Config{})
 	b.driver = drive.New(drive.Config{
@@ -298,6 +304,7 @@ func TestAPrimaryThatWasAwayIsCaughtUp(t *testing.T) {
 // As geth was seen with the hash scheme: killed while it was caught up it knew blocks whose state it had
 // lost, VALID themselves, SYNCING their child.
 func TestASecondaryThatWasKilledWhileItWasCaughtUpGetsOn(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1, "--engine.replay.payload_timeout=2s", "--engine.replay.forkchoice_timeout=2s")
 	c := b.clients[1]
 	b.slots(t, 15)
@@ -362,6 +369,7 @@ func (b *bed) post(t *testing.T, body []byte) string {
 
 // With a bus of its own a second engine waits for the first one's lease.
 func TestASecondEngineWaitsForTheLease(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	nats := freeAddr(t)
 	_, file := secretFile(t, 0xc1)

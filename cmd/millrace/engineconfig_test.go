@@ -14,6 +14,7 @@ import (
 )
 
 func TestUsersOfClProxyChangeOneWord(t *testing.T) {
+	t.Parallel()
 	primary, secondary := newEL(t, 1, eltest.Config{}), newEL(t, 1, eltest.Config{})
 	_, port, err := net.SplitHostPort(freeAddr(t))
 	require.NoError(t, err)
@@ -37,6 +38,7 @@ func TestUsersOfClProxyChangeOneWord(t *testing.T) {
 }
 
 func TestEngineNeedsAPrimaryAndValidSecondaries(t *testing.T) {
+	t.Parallel()
 	_, file := secretFile(t, 1)
 	for _, tc := range []struct {
 		args []string

@@ -10,6 +10,7 @@ import (
 )
 
 func TestEngineReportCountsSamplesOfTheHeadState(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1, "--engine.replay.head_state_every=20ms")
 	b.slots(t, 10)
 	b.together(t, b.clients...)

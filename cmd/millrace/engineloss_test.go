@@ -80,6 +80,7 @@ func lossyStore(t *testing.T) (dir string) {
 }
 
 func TestAnExportSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	dir := lossyStore(t)
 	o := call(t, "", nil, "engine", "export", "--store="+dir, "--from=1h")
 	require.Equal(t, exitFailure, o.code)

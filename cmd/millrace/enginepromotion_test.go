@@ -18,6 +18,7 @@ import (
 
 // One call fails, the consensus client is silent, and the primary is well.
 func TestFailoverLeavesAPrimaryThatAnswers(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
 	b.slots(t, 5)
 	b.together(t, b.clients...)
@@ -36,6 +37,7 @@ func TestFailoverLeavesAPrimaryThatAnswers(t *testing.T) {
 }
 
 func TestFailoverPromotesWhenThePrimaryIsGoneForLong(t *testing.T) {
+	t.Parallel()
 	b := newBed(t, 1, "--engine.failover=auto", "--engine.failover_after=1s")
 	network := newEL(t, 0x77, eltest.Config{})
 	b.driver = drive.New(drive.Config{
@@ -91,6 +93,7 @@ func TestAChoiceThatMayHaveBeenStoredIsPutBack(t *testing.T) {
 
 // The consensus client's tokens are signed with the primary's secret, and b has another.
 func TestAPromotionThatWouldLockTheConsensusClientOutIsRefused(t *testing.T) {
+	t.Parallel()
 	b := undriven(t, 2, "--engine.auth=forward")
 	b.secret = b.clients[0].secret
 	b.drive(t)

@@ -41,6 +41,7 @@ func newWritten(t *testing.T, secondaries int) *written {
 func (w *written) keys(n int) any { return w.line("reloaded", n)["keys"] }
 
 func TestSecondariesAreReloaded(t *testing.T) {
+	t.Parallel()
 	w := newWritten(t, 2)
 	b, c := secondaryLine("b", w.clients[1], ""), secondaryLine("c", w.clients[2], "")
 	w.write(t, []string{b}, "")
@@ -106,6 +107,7 @@ func TestASecretIsReadAgainByAReload(t *testing.T) {
 }
 
 func TestThePrimaryIsNotTakenAwayByAReload(t *testing.T) {
+	t.Parallel()
 	w := newWritten(t, 2)
 	b, c := secondaryLine("b", w.clients[1], ""), secondaryLine("c", w.clients[2], "")
 	w.write(t, []string{b}, "")

@@ -20,6 +20,7 @@ import (
 
 // I14: the capture, imported and replayed to a fresh client with another secret.
 func TestInvariant14ACaptureIsImportedAndReplayedWithoutAMismatch(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	store, spool := "--nats.store_dir="+filepath.Join(dir, "nats"), "--engine.spool_dir="+filepath.Join(dir, "engine")
 	o := call(t, "", nil, "engine", "import", store, spool, captureFile)
@@ -61,6 +62,7 @@ func TestAReplayToTheWrongChainWritesNothing(t *testing.T) {
 }
 
 func TestTheDriveCommandDrives(t *testing.T) {
+	t.Parallel()
 	fresh := newEL(t, 9, eltest.Config{})
 	o := call(t, "", nil, "engine", "drive", "--to="+fresh.URL(), "--jwt-secret="+fresh.file, "--genesis=../../internal/eltest/testdata/genesis-mini.json", "--slots=12", "--every=1ms", "--random")
 	require.Equal(t, exitOK, o.code, o.errors)
@@ -70,6 +72,7 @@ func TestTheDriveCommandDrives(t *testing.T) {
 
 // Captures that were put one behind the other have the same numbers, and are more than the spool holds.
 func TestAnImportThatExceedsTheSpoolStoresEveryCall(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	capture, err := os.ReadFile(captureFile)
 	require.NoError(t, err)
@@ -106,6 +109,7 @@ func sentOf(t *testing.T) (n int) {
 }
 
 func TestAnImportThatLosesARecordFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "large.jsonl")
 	noise := make([]byte, 1<<20)

@@ -36,6 +36,7 @@ func exported(t *testing.T, admin, out string, args ...string) export.Report {
 }
 
 func TestExportWritesWhatANodeRecorded(t *testing.T) {
+	t.Parallel()
 	stub := newBuilder(t)
 	p := start(t, nil, "node", "--ingress.listen=127.0.0.1:0", "--nats.store_dir="+t.TempDir(), "--builder.url="+stub.URL, "--node.name=node-a")
 	door, admin, s := p.url("ingress"), p.url("admin"), newSender(t)
@@ -78,6 +79,7 @@ func TestExportWritesWhatANodeRecorded(t *testing.T) {
 }
 
 func TestExportRefusesWhatCannotBeMeant(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{},
 		{"--out=x", "--dataset=orders"},

@@ -79,6 +79,7 @@ func TestAGatewaysNodesComeFromEveryListOnce(t *testing.T) {
 }
 
 func TestAGatewaysDoorsAreTheListOrTheTwoOfTheFlags(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		args []string
 		want string
@@ -178,6 +179,7 @@ func TestANodeIsAddedOnlyIfItAnswersAndTheChangeIsStored(t *testing.T) {
 }
 
 func TestAxonProxysFileBecomesOurs(t *testing.T) {
+	t.Parallel()
 	o := call(t, "", nil, "gateway", "from-axon", filepath.Join("testdata", "axon.toml"))
 	require.Equal(t, exitOK, o.code, o.errors)
 	for _, about := range []string{"redis", "filter_ttl_secs", "health_check.concurrency", "trusted_proxies", "ws_nodes: no node is left for one at 10.0.0.9"} {
@@ -227,6 +229,7 @@ func FuzzFromAxon(f *testing.F) {
 }
 
 func TestAFirstTryNeedsNoNode(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil, "gateway", "--mock-node", "--gateway.listen=127.0.0.1:0", "--gateway.listen_jsonrpc=127.0.0.1:0",
 		"--nats.store_dir="+filepath.Join(t.TempDir(), "nats"))
 	doors, ok := p.line("started", 1)["gateway"].(string)

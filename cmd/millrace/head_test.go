@@ -59,6 +59,7 @@ func headOf(t *testing.T, at string) (*head, *logbook) {
 const sentBlock = 0x1312d00
 
 func TestABundleExpiresWhenItsTargetBlockComes(t *testing.T) {
+	t.Parallel()
 	node := newNode(t, 1, sentBlock-1)
 	builder := newBuilder(t)
 	builder.status.Store(http.StatusServiceUnavailable)
@@ -148,6 +149,7 @@ func TestTheChainIsAskedForAgainWhereItMayHaveChanged(t *testing.T) {
 }
 
 func TestAHeadSourceIsAddedReplacedAndTakenAwayByReload(t *testing.T) {
+	t.Parallel()
 	first, other, second := newNode(t, 1, 7), newNode(t, 5, 99), newNode(t, 1, 8)
 	path := filepath.Join(t.TempDir(), "millrace.yaml")
 	write := func(url string) {
@@ -219,6 +221,7 @@ func FuzzParseHead(f *testing.F) {
 }
 
 func TestAHeadURLMustBeAWebURL(t *testing.T) {
+	t.Parallel()
 	for _, bad := range []string{"node:8545", "ws://node:8546", "http://", "::"} {
 		o := call(t, "", nil, "config", "check", "--orders.head_url="+bad)
 		require.NotEqual(t, exitOK, o.code)

@@ -58,6 +58,7 @@ func serveLedger(t *testing.T, s ledgerReader) string {
 }
 
 func TestVerifyFailsOnASecondTerminalRecord(t *testing.T) {
+	t.Parallel()
 	first, second, refused := entry(1, ledger.Delivered), entry(2, ledger.Delivered), entry(3, ledger.Invalid)
 	batch := second.AppendTo(first.AppendTo(nil))
 	batches := [][2]any{{"orders.done.b", batch}, {"orders.rejected.high", refused.AppendTo(nil)}}
@@ -94,6 +95,7 @@ func TestVerifyFailsOnASecondTerminalRecord(t *testing.T) {
 }
 
 func TestLedgerShowsMarkedReplaysWhenAsked(t *testing.T) {
+	t.Parallel()
 	valid, invalid := entry(1, ledger.Delivered), entry(2, ledger.Invalid)
 	valid.Text = replayedText
 	replays := func(_ time.Time, f func(string, []byte, time.Time) error) error {

@@ -25,6 +25,7 @@ func TestLoadTestHasNoConfigurationKeys(t *testing.T) {
 }
 
 func TestLoadTestOfANodeFindsNothingBroken(t *testing.T) {
+	t.Parallel()
 	sink := freeAddr(t)
 	p := start(t, nil, "node", "--ingress.listen=127.0.0.1:0", "--nats.store_dir="+filepath.Join(t.TempDir(), "nats"), "--builder.url=http://"+sink)
 	args := []string{
@@ -38,6 +39,7 @@ func TestLoadTestOfANodeFindsNothingBroken(t *testing.T) {
 }
 
 func TestBrokenPromiseIsExitCodeOne(t *testing.T) {
+	t.Parallel()
 	// A door that takes everything and delivers nothing.
 	liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -60,6 +62,7 @@ func TestSignalBreaksALoadTestOff(t *testing.T) {
 }
 
 func TestCompareMakesAPageThatReportMakesAgain(t *testing.T) {
+	t.Parallel()
 	door := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":null}`)

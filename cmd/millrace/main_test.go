@@ -7,20 +7,39 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
 	"millrace/internal/config"
+	"millrace/internal/natstest"
 	"millrace/internal/order"
 )
 
 func TestMain(m *testing.M) {
+	natstest.SideBySide()
 	// The server's attempt to reach a source ends by its own timer, after its shutdown.
-	goleak.VerifyTestMain(m,
+	ignored := []goleak.Option{
 		goleak.IgnoreAnyFunction("millrace/workers.(*Worker).Run.func1"), // warming can't be interrupted, and a stop does not wait for it
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"))
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"),
+	}
+	goleak.VerifyTestMain(patiently{m, ignored}, ignored...)
+}
+
+// patiently are tests after which goroutines have time to end: what a process with a store that has failed leaves
+// behind, a program would take with it.
+type patiently struct {
+	*testing.M
+	ignored []goleak.Option
+}
+
+func (p patiently) Run() int {
+	code := p.M.Run()
+	for deadline := time.Now().Add(patience); goleak.Find(p.ignored...) != nil && time.Now().Before(deadline); {
+	}
+	return code
 }
 
 // output is what a finished run printed.
@@ -59,6 +78,7 @@ func check(t *testing.T, environ []string, args ...string) map[string]config.Set
 }
 
 func TestEveryCommandHasHelp(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{
 		{},
 		{"node"},
@@ -212,6 +232,7 @@ func TestConfigCheckNeverPrintsSecrets(t *testing.T) {
 }
 
 func TestSignPrintsAHeaderThatVerifies(t *testing.T) {
+	t.Parallel()
 	key, err := crypto.GenerateKey()
 	require.NoError(t, err)
 	hexKey := hexOf(crypto.FromECDSA(key))

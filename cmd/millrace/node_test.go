@@ -22,6 +22,7 @@ func nodeArgs(dir string, more ...string) []string {
 }
 
 func TestNodeDeliversASignedBundleAndAccountsForIt(t *testing.T) {
+	t.Parallel()
 	builder := newBuilder(t)
 	p := start(t, nil, nodeArgs(t.TempDir(), "--builder.url="+builder.URL)...)
 	s := newSender(t)
@@ -60,6 +61,7 @@ func TestNodeDeliversASignedBundleAndAccountsForIt(t *testing.T) {
 }
 
 func TestNodeWithoutConfigurationDeliversToItsStub(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil, nodeArgs(t.TempDir())...)
 	hash := newSender(t).accepted(t, p.url("ingress"))
 	eventually(t, "delivered to the stub", func() bool {
@@ -71,6 +73,7 @@ func TestNodeWithoutConfigurationDeliversToItsStub(t *testing.T) {
 }
 
 func TestRestartedNodeDeliversWhatItsPredecessorAccepted(t *testing.T) {
+	t.Parallel()
 	dir, builder, s := t.TempDir(), newBuilder(t), newSender(t)
 	builder.status.Store(http.StatusServiceUnavailable)
 	p := start(t, nil, nodeArgs(dir, "--builder.url="+builder.URL)...)
@@ -90,6 +93,7 @@ func TestRestartedNodeDeliversWhatItsPredecessorAccepted(t *testing.T) {
 }
 
 func TestRestartOfAStubNodeOnTheSameStore(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for range 2 {
 		p := start(t, nil, nodeArgs(dir)...)
@@ -100,6 +104,7 @@ func TestRestartOfAStubNodeOnTheSameStore(t *testing.T) {
 }
 
 func TestStubIsTakenOutOfTheStoreWhenABuilderComes(t *testing.T) {
+	t.Parallel()
 	dir, builder := t.TempDir(), newBuilder(t)
 	p := start(t, nil, nodeArgs(dir)...)
 	hash := newSender(t).accepted(t, p.url("ingress"))
@@ -128,6 +133,7 @@ func TestAdminPortInUseIsAFailure(t *testing.T) {
 }
 
 func TestReadyzFollowsTheBuildersReadyEndpoint(t *testing.T) {
+	t.Parallel()
 	builder := newBuilder(t)
 	p := start(t, []string{"BUILDER_ENDPOINT=" + builder.URL, "BUILDER_READY_ENDPOINT=" + builder.URL}, nodeArgs(t.TempDir())...)
 	for _, status := range []int{http.StatusServiceUnavailable, 0} {
@@ -207,6 +213,7 @@ func TestReloadAppliesWhatItCanNamesWhatItCannotAndRefusesFaults(t *testing.T) {
 func storeOf(p *proc) string { return filepath.Join(p.line("started", 1)["data"].(string), "nats") }
 
 func TestLedgerPageFiltersAndRefusesNonsense(t *testing.T) {
+	t.Parallel()
 	p := start(t, nil, nodeArgs(t.TempDir())...)
 	url := p.url("ingress")
 	s := newSender(t)
@@ -224,6 +231,7 @@ func TestLedgerPageFiltersAndRefusesNonsense(t *testing.T) {
 }
 
 func TestStartLineSaysWhatRuns(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := start(t, []string{"SYSTEM_LISTEN_ADDR=0.0.0.0:5544"}, nodeArgs(dir, "--node.name=n1")...)
 	line := p.line("started", 1)

@@ -61,6 +61,7 @@ func TestNodeWithoutARoomForItsTokenDoesNotStart(t *testing.T) {
 }
 
 func TestSecondNodeOnOneStoreIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	start(t, nil, nodeArgs(dir)...).line("started", 1)
 	o := call(t, "", nil, append(nodeArgs(dir), "--admin.listen=127.0.0.1:0")...)
@@ -69,6 +70,7 @@ func TestSecondNodeOnOneStoreIsRefused(t *testing.T) {
 }
 
 func TestEveryFaultOfTheSharedKeysIsNamed(t *testing.T) {
+	t.Parallel()
 	for arg, want := range map[string]string{
 		"--orders.max_age=2h":             "orders.max_age: 2h0m0s is not between 1s and 1h",
 		"--orders.max_txs=0":              "orders.max_txs: 0 is not positive",
@@ -96,6 +98,7 @@ func TestEveryFaultOfTheSharedKeysIsNamed(t *testing.T) {
 }
 
 func TestFaultsOfTheAdminListenerOfCommandsAreNamed(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"ledger", "dump"}, {"ledger", "verify"}, {"targets", "list"}} {
 		o := call(t, "", nil, append(args, "--admin=http://"+freeAddr(t))...)
 		require.Equal(t, exitFailure, o.code)

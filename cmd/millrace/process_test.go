@@ -80,6 +80,7 @@ func TestReloadableKeysAreThoseOfTheDoorTheBuildersAndTheSecondaries(t *testing.
 }
 
 func TestTLSGoesOnAndOffWithARestartOnly(t *testing.T) {
+	t.Parallel()
 	settings := func(section, file string) []config.Setting {
 		a := &app{stdout: io.Discard, stderr: io.Discard}
 		args := []string{"node"}

@@ -103,6 +103,7 @@ func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestReplayRefusesWhatCanNotBeMeant(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		args []string
 		text string
@@ -132,6 +133,7 @@ func TestReplayRefusesWhatCanNotBeMeant(t *testing.T) {
 
 // A node records, its record is replayed through its admin listener, with the token only.
 func TestReplayWorksAgainstARunningNode(t *testing.T) {
+	t.Parallel()
 	builder := newBuilder(t)
 	dir := t.TempDir()
 	n := start(t, nil, "node", "--ingress.listen=127.0.0.1:0", "--nats.store_dir="+filepath.Join(dir, "nats"), "--builder.url="+builder.URL)

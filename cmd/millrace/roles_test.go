@@ -12,6 +12,7 @@ import (
 )
 
 func TestRolesInSeparateProcessesOverTCP(t *testing.T) {
+	t.Parallel()
 	dir, builder := t.TempDir(), newBuilder(t)
 	addr := freeAddr(t)
 	server := start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr)
@@ -74,6 +75,7 @@ func TestRolesInSeparateProcessesOverTCP(t *testing.T) {
 }
 
 func TestBusAloneRefusesStrangers(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(t.TempDir(), "nats"), "--nats.listen="+addr).line("started", 1)
 	o := call(t, "", nil, "streams", "plan", "--nats.url=nats://"+addr)
@@ -82,6 +84,7 @@ func TestBusAloneRefusesStrangers(t *testing.T) {
 }
 
 func TestGatewaysShareTheQueuesThatTheirBusMakes(t *testing.T) {
+	t.Parallel()
 	dir, addr := t.TempDir(), freeAddr(t)
 	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr, "--gateway.queue=shared").line("started", 1)
 	calls := freeAddr(t)
@@ -103,6 +106,7 @@ func TestGatewaysShareTheQueuesThatTheirBusMakes(t *testing.T) {
 }
 
 func TestAGatewayKeepsItsNodesAtABusThatKnowsOfNone(t *testing.T) {
+	t.Parallel()
 	dir, addr := t.TempDir(), freeAddr(t)
 	start(t, nil, "bus", "--nats.store_dir="+filepath.Join(dir, "nats"), "--nats.listen="+addr).line("started", 1)
 	gateway := func(more ...string) *proc {

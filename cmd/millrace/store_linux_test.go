@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 )
 
 // A store that has failed is a failure of the process, and it ends soon, because what supervises it
 // must start it again.
 func TestProcessEndsWithExitCodeOneSoonAfterItsStoreFailed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := syscall.Mount("none", dir, "tmpfs", 0, "size=256m"); errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EACCES) {
 		t.Skipf("mounting a tmpfs needs root: %v", err)
@@ -42,9 +42,6 @@ func TestProcessEndsWithExitCodeOneSoonAfterItsStoreFailed(t *testing.T) {
 		require.Fail(t, "still running")
 	}
 	require.Contains(t, p.line("stopped after a failure", 1)["error"], "the store has failed")
-	// What was left behind, a program would take with it.
-	for deadline := time.Now().Add(patience); goleak.Find() != nil && time.Now().Before(deadline); {
-	}
 	require.Nil(t, p.log.find("consumer opened again", 20), "no flood of log lines")
 }
 

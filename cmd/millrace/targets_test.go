@@ -34,6 +34,7 @@ func listed(t *testing.T, admin string) map[string]targetRow {
 }
 
 func TestRule17TargetThatNobodyServesIsSeenAndRemovedWithItsRecords(t *testing.T) {
+	t.Parallel()
 	dir, gone, now := t.TempDir(), newBuilder(t), newBuilder(t)
 	gone.status.Store(http.StatusServiceUnavailable)
 	p := start(t, nil, nodeArgs(dir, namedBuilder(t, "gone", gone.URL))...)
@@ -118,6 +119,7 @@ func TestTargetsNeedAnAnswerThatIsAList(t *testing.T) {
 }
 
 func TestProcessAnswersWhileItWaitsForItsBus(t *testing.T) {
+	t.Parallel()
 	addr := freeAddr(t)
 	p := start(t, nil, "worker", "--nats.url=nats://someone:secret@"+addr, "--nats.store_dir="+filepath.Join(t.TempDir(), "nats"))
 	line := p.line("starting", 1)

@@ -113,6 +113,7 @@ func TestTracePrintsJSON(t *testing.T) {
 }
 
 func TestTraceOfWhatIsNotThereFailsAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	url := serveTrace(t, traced{})
 	o := call(t, "", nil, "trace", "--admin", url, common.Hash{9}.Hex())
 	require.Equal(t, exitFailure, o.code)
@@ -217,6 +218,7 @@ func TestADoorOnItsOwnAsksElsewhere(t *testing.T) {
 // TestANodeTracesAnOrderForItsOperatorAndItsSender runs a node with a real store, stops it and looks
 // again.
 func TestANodeTracesAnOrderForItsOperatorAndItsSender(t *testing.T) {
+	t.Parallel()
 	builder, dir := newBuilder(t), t.TempDir()
 	args := nodeArgs(dir, "--builder.url="+builder.URL)
 	p := start(t, nil, args...)
@@ -272,6 +274,7 @@ func transactionIn(t *testing.T, body []byte) string {
 }
 
 func TestWithoutTracingThereIsNoIndexAndNoStatus(t *testing.T) {
+	t.Parallel()
 	builder, dir := newBuilder(t), t.TempDir()
 	p := start(t, nil, nodeArgs(dir, "--builder.url="+builder.URL, "--no-trace.enabled")...)
 	s := newSender(t)

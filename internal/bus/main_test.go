@@ -3,10 +3,7 @@ package bus
 import (
 	"context"
 	"crypto/rand"
-	"flag"
 	"log/slog"
-	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,16 +19,8 @@ import (
 	"millrace/subjects"
 )
 
-// sideBySide is how many tests run at a time: they wait most of theirs, for a server or for its timers.
-const sideBySide = 6
-
 func TestMain(m *testing.M) {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given && runtime.GOMAXPROCS(0) < sideBySide {
-		_ = flag.Set("test.parallel", strconv.Itoa(sideBySide))
-	}
+	natstest.SideBySide()
 	// The server's attempt to reach a source ends by its own timer, after its shutdown.
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"))

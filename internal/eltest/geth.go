@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -87,7 +88,8 @@ func BuildGeth(ctx context.Context) (string, error) {
 	}
 	// Two builders may be at it: each has a file of its own, and the last rename holds.
 	fresh := fmt.Sprintf("%s.%d", binary, os.Getpid())
-	if _, err := output(ctx, module, "go", "build", "-trimpath", "-o", fresh, gethPackage+"/cmd/geth"); err != nil {
+	// With no flags of its own it shares what tests have compiled already.
+	if _, err := output(ctx, module, "go", "build", "-o", fresh, gethPackage+"/cmd/geth"); err != nil {
 		return "", err
 	}
 	if err := os.Rename(fresh, binary); err != nil {
@@ -179,8 +181,9 @@ func (g *Geth) data() string { return filepath.Join(g.cfg.Dir, "data") }
 
 // prepare makes what the first start needs.
 func (g *Geth) prepare(ctx context.Context) error {
-	for _, port := range []*int{&g.port, &g.rpc} {
-		if err := freePort(ctx, port); err != nil {
+	if g.port == 0 {
+		var err error
+		if g.port, g.rpc, err = freePorts(ctx); err != nil {
 			return err
 		}
 	}
@@ -199,17 +202,27 @@ func (g *Geth) prepare(ctx context.Context) error {
 	return err
 }
 
-// freePort is a port that nothing listens on now, unless there is one already.
-func freePort(ctx context.Context, port *int) error {
-	if *port != 0 {
-		return nil
+// Ports are none of those that the system gives away by itself, to listeners and connections: a node that is stopped
+// would lose it.
+const (
+	firstPort = 15_000
+	pairs     = 2_500
+)
+
+// freePorts are two ports that nothing listens on now.
+func freePorts(ctx context.Context) (port, rpc int, err error) {
+	for range pairs {
+		port = firstPort + 2*rand.IntN(pairs) //nolint:gosec // no secret
+		if free(ctx, port) && free(ctx, port+1) {
+			return port, port + 1, nil
+		}
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("a free port: %w", err)
-	}
-	*port = l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // a TCP listener
-	return l.Close()
+	return 0, 0, errors.New("no port is free")
+}
+
+func free(ctx context.Context, port int) bool {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	return err == nil && l.Close() == nil
 }
 
 func hexOf(s engineapi.Secret) string {

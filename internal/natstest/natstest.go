@@ -5,11 +5,14 @@ package natstest
 import (
 	"context"
 	"errors"
+	"flag"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,6 +43,18 @@ func VerifyTestMain(m goleak.TestingM) {
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3"),
 		goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).tryDeleteSourcingConsumer.func1"))
+}
+
+// SideBySide has more tests run at a time than there are processors, unless -parallel says how many: tests with a
+// server wait most of theirs, for it or for its timers. A TestMain calls it before the tests.
+func SideBySide() {
+	const tests = 6
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given && runtime.GOMAXPROCS(0) < tests {
+		_ = flag.Set("test.parallel", strconv.Itoa(tests))
+	}
 }
 
 // Option changes how the server is started.

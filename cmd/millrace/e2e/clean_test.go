@@ -95,6 +95,7 @@ func recordsOf(t *testing.T, admin string, hash common.Hash, n int) []loadtest.R
 
 // With no configuration at all an order reaches the built-in stub and the ledger.
 func TestCleanStartNeedsNoConfiguration(t *testing.T) {
+	beside(t)
 	for _, addr := range []string{"http://127.0.0.1:8080", "http://127.0.0.1:8090"} {
 		if status, _ := get(addr); status != 0 {
 			t.Skipf("%s is in use, and this test is about the default ports", addr)
@@ -120,9 +121,11 @@ func TestCleanStartNeedsNoConfiguration(t *testing.T) {
 
 // SIGTERM under load: the process ends by itself and nothing is lost, in each role.
 func TestStoppingUnderLoadLosesNothing(t *testing.T) {
+	beside(t)
 	t.Run("node", func(t *testing.T) {
+		beside(t)
 		p := startNode(t)
-		l := p.startLoad(t, careful(500, 6*time.Second))
+		l := p.startLoad(t, careful(modest(500), 6*time.Second))
 		nap(t, 3*time.Second)
 		began := time.Now()
 		p.bus.stop(t)
@@ -132,8 +135,9 @@ func TestStoppingUnderLoadLosesNothing(t *testing.T) {
 		p.verify(t, l, time.Minute, 0)
 	})
 	t.Run("roles", func(t *testing.T) {
+		beside(t)
 		p := startSplit(t, 1, 2)
-		l := p.startLoad(t, careful(300, 14*time.Second))
+		l := p.startLoad(t, careful(modest(300), 14*time.Second))
 		for _, v := range []*process{p.egress, p.workers[0], p.ingress[0], p.bus} {
 			nap(t, randomly(500*time.Millisecond, time.Second))
 			began := time.Now()
@@ -148,8 +152,9 @@ func TestStoppingUnderLoadLosesNothing(t *testing.T) {
 
 // A process that is stopped and goes on (a debugger, a paused machine) loses and repeats nothing.
 func TestAFrozenEgressLosesNothing(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 1, 1)
-	l := p.startLoad(t, careful(300, 8*time.Second))
+	l := p.startLoad(t, careful(modest(300), 8*time.Second))
 	nap(t, 2*time.Second)
 	p.egress.signal(t, syscall.SIGSTOP)
 	nap(t, randomly(time.Second, 4*time.Second))

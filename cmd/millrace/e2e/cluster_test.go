@@ -84,7 +84,7 @@ func startCluster(t *testing.T) *cluster {
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 50 {
-		base, free := 20000+rand.IntN(10000), true
+		base, free := 20000+rand.IntN(8000), true // up to 32002: as freeAddr
 		for i := 0; i < 9 && free; i++ {
 			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+i%3+i/3*2000))
 			if free = err == nil; free {
@@ -216,12 +216,13 @@ func startOnCluster(t *testing.T, c *cluster) *pipeline {
 // Three servers, three copies of everything, and the leader of one stream after the other killed at
 // a random moment under load: nothing that was accepted is lost or recorded twice.
 func TestKillingTheLeadersOfAClusterLosesNothing(t *testing.T) {
+	beside(t)
 	c := startCluster(t)
 	p := startOnCluster(t, c)
 	streams := []string{"IN_HIGH", "OK_MEDIUM", "DONE", "IN_MEDIUM", "OK_HIGH", "KV_LEASES"}
 	kills := rounds()
 	const round = 28 * time.Second // an election takes four to nine seconds, catching up a few more
-	flow := careful(200, time.Duration(kills)*round)
+	flow := careful(modest(200), time.Duration(kills)*round)
 	flow.Resend = 1000 // the sender outlasts an election
 	l := p.startLoad(t, flow)
 	for i := range kills {

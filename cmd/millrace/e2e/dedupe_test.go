@@ -51,6 +51,7 @@ func replaceable(t *testing.T, uuid string, nonce int) []byte {
 }
 
 func TestAnInvalidOrderIsRefusedAgainAtTheOtherDoor(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 2, 1, "--ingress.verdict_wait=10s") // on a busy machine, too
 	o := orderOf(t, loadtest.ShapeInvalid)
 	for i, door := range []string{p.doors[0], p.doors[1], p.doors[0]} {
@@ -109,6 +110,7 @@ func taken(p *pipeline, hash common.Hash) int {
 
 // A transaction as eth_sendRawTransaction, as a private one, and by another sender at another door.
 func TestACopyByAnotherMethodReachesTheTargetOnce(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 2, 1)
 	o := orderOf(t, loadtest.ShapeTransaction)
 	raw := bytes.TrimSuffix(bytes.SplitN(o.Body, []byte(`"params":["`), 2)[1], []byte(`"]}`))
@@ -148,6 +150,7 @@ func (p *pipeline) quiet(t *testing.T) []loadtest.Receipt {
 }
 
 func TestEqualNoncesReachTheTargetOnce(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 2, 1)
 	s := newSender(t, freshSeed())
 	uuid := "6e9f1c4a-2b7d-4c3e-9f10-0a1b2c3d4e5f"

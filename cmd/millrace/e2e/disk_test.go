@@ -97,9 +97,10 @@ func smallCaps() []string {
 // The volume fills by a stranger's file: first recording stops, then the door closes, the ledger goes
 // on, and the door opens again soon after there is space.
 func TestAFullVolumeClosesTheDoorAndNothingElse(t *testing.T) {
+	beside(t)
 	v := mountVolume(t, 512)
 	p := startNode(t, append(smallCaps(), "--nats.store_dir="+filepath.Join(v.dir, "data", "nats"))...)
-	flow := careful(200, short(25*time.Second, 40*time.Second))
+	flow := careful(modest(200), short(25*time.Second, 40*time.Second))
 	flow.Resend = 0
 	l := p.startLoad(t, flow)
 	nap(t, time.Second)
@@ -155,10 +156,11 @@ func (p *pipeline) settled(t *testing.T, l *load, patience time.Duration) {
 // The volume is full to the last byte under load: the process ends rather than goes on without a
 // store, and after a restart with space everything accepted has its end.
 func TestAHardFullVolumeLosesNothing(t *testing.T) {
+	beside(t)
 	for i := range rounds() {
 		v := mountVolume(t, 512)
 		p := startNode(t, append(smallCaps(), "--nats.store_dir="+filepath.Join(v.dir, "data", "nats"), "--orders.max_age=36s")...)
-		l := p.startLoad(t, careful(400, 16*time.Second))
+		l := p.startLoad(t, careful(modest(400), 16*time.Second))
 		nap(t, 2*time.Second)
 		v.fillTo(t, 100)
 		full := time.Now()

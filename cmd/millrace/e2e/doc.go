@@ -15,5 +15,6 @@
 //   - MILLRACE_E2E_REPORT: file to which each figure is appended.
 //
 // Every test owns its processes, ports and directories, and prints the ends of their logs when it
-// fails.
+// fails. Those that wait most of their time run beside others, at lower rates, after those that need the machine
+// to themselves; in a soak each runs alone.
 package e2e

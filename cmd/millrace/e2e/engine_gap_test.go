@@ -149,6 +149,7 @@ func (b *geths) filled(t *testing.T) map[string]int {
 // What the record lost comes from the primary: to a client that was stopped, wherever the network went from its head,
 // and to a fresh one through every fork, with transactions and a blob.
 func TestEngineFillsAGapInTheRecordFromARealPrimary(t *testing.T) {
+	beside(t)
 	b, lose := newLossy(t, eltest.SchemeHash, eltest.SchemeHash, eltest.SchemeHash)
 	d := b.driver(t, nil, engineapi.Secret{})
 	primary := drive.Endpoint{URL: b.nodes[0].URL(), Secret: testSecret(t, 1)}
@@ -193,6 +194,7 @@ var withdrawals = common.HexToAddress("0x00000961Ef480Eb55e80D19ad83579A64c00700
 
 // Execution requests are in no answer of any client: with a block that has some the gap stays, and says so.
 func TestEngineNamesAGapThatCanNotBeFilled(t *testing.T) {
+	beside(t)
 	b, lose := newLossy(t, eltest.SchemeHash, eltest.SchemeHash)
 	d := b.driver(t, nil, engineapi.Secret{})
 	for range 12 {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,12 +39,8 @@ type geths struct {
 	buildWait time.Duration
 }
 
-func gethBinary(t *testing.T) string {
-	t.Helper()
-	bin, err := eltest.BuildGeth(t.Context())
-	require.NoError(t, err)
-	return bin
-}
+// gethBinary builds geth, once.
+var gethBinary = sync.OnceValues(func() (string, error) { return eltest.BuildGeth(context.Background()) })
 
 func testSecret(t *testing.T, b int) engineapi.Secret {
 	t.Helper()
@@ -54,9 +52,11 @@ func testSecret(t *testing.T, b int) engineapi.Secret {
 // newGeth is a client of the small genesis file that does not run yet.
 func newGeth(t *testing.T, n int, scheme eltest.Scheme) *eltest.Geth {
 	t.Helper()
+	bin, err := gethBinary()
+	require.NoError(t, err)
 	genesis, err := filepath.Abs(engineData + "genesis-mini.json")
 	require.NoError(t, err)
-	g := eltest.NewGeth(eltest.GethConfig{Binary: gethBinary(t), Dir: t.TempDir(), Genesis: genesis, Secret: testSecret(t, n+1), Scheme: scheme, Public: true})
+	g := eltest.NewGeth(eltest.GethConfig{Binary: bin, Dir: t.TempDir(), Genesis: genesis, Secret: testSecret(t, n+1), Scheme: scheme, Public: true})
 	t.Cleanup(func() {
 		g.Kill()
 		if t.Failed() {
@@ -155,12 +155,14 @@ func (b *geths) together(t *testing.T, d *drive.Driver, nodes ...int) time.Durat
 // Real clients over every fork of the genesis file, with reorganisations, while the secondaries are
 // stopped, hang and are killed, and the engine is killed as well: all end at the head (I8, I9).
 func TestEngineRealClientsConvergeWhateverHappensToThem(t *testing.T) {
+	beside(t)
 	slots := 50
 	if soak() {
 		slots = 300
 	}
 	for round := range rounds() {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			beside(t)
 			b := newGeths(t, eltest.SchemeHash, eltest.SchemeHash, eltest.SchemeHash)
 			d := b.driver(t, nil, engineapi.Secret{})
 			for i := range slots {
@@ -206,6 +208,7 @@ func (b *geths) disturb(t *testing.T, slot int) {
 // A secondary that was never there catches up from the record alone, and a primary that was down for
 // 50 slots, while the network went on, is at the head before the next slot ends.
 func TestEngineLateSecondaryAndPrimaryAfterAnOutage(t *testing.T) {
+	beside(t)
 	b := newGeths(t, eltest.SchemeHash, eltest.SchemeHash)
 	network := newGeth(t, 7, eltest.SchemeHash)
 	require.NoError(t, network.Start(t.Context()))
@@ -232,6 +235,7 @@ func TestEngineLateSecondaryAndPrimaryAfterAnOutage(t *testing.T) {
 // SIGKILL under the path scheme costs geth its state: the client is at the head again or in a state
 // with a name and a reason, never silently behind.
 func TestEngineNamesTheStateOfAClientThatLostIts(t *testing.T) {
+	beside(t)
 	b := newGeths(t, eltest.SchemeHash, eltest.SchemePath)
 	d := b.driver(t, nil, engineapi.Secret{})
 	for range 40 {
@@ -266,6 +270,7 @@ func TestEngineNamesTheStateOfAClientThatLostIts(t *testing.T) {
 // I14 with a real client: the capture replays to a fresh one, whose secret is another, without a
 // mismatch.
 func TestEngineCaptureReplaysToARealClient(t *testing.T) {
+	beside(t)
 	n := newGeth(t, 3, eltest.SchemeHash)
 	require.NoError(t, n.Start(t.Context()))
 	cmd := exec.CommandContext(t.Context(), binary, "replay", "engine", "--file="+engineData+"sample.jsonl", "--mode=verbatim",

@@ -50,6 +50,7 @@ func (b *geths) headReport(t *testing.T) (r headReport) {
 // The state at the head of two real clients is the same, over every fork and reorganisations, until somebody else moves
 // one's safe block: then that is an event, once, and in order again with the next forkchoice.
 func TestEngineComparesTheHeadStateOfRealClients(t *testing.T) {
+	beside(t)
 	b := newGethsWith(t, []string{"--engine.replay.head_state_every=50ms"}, eltest.SchemeHash, eltest.SchemeHash)
 	d := b.driver(t, nil, engineapi.Secret{})
 	for range 40 {

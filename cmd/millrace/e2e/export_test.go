@@ -50,9 +50,10 @@ func rowsOf[T any](t *testing.T, out, dataset string) (rows []T) {
 // The export is killed again and again while it follows a node under load, and the node once; in the
 // end each recorded bundle and each terminal record has one row.
 func TestAKilledExportHasEachRowOnce(t *testing.T) {
+	beside(t)
 	p := startNode(t)
 	out := filepath.Join(t.TempDir(), "recording")
-	l := p.startLoad(t, careful(300, short(10*time.Second, 60*time.Second)))
+	l := p.startLoad(t, careful(modest(300), short(10*time.Second, 60*time.Second)))
 	follower := newProcess(t, "export", "")
 	follower.args = []string{"export", "--follow", "--poll=50ms", "--max-rows=40", "--max-age=50ms", "--admin=" + p.bus.admin, "--out=" + out}
 	kills := 0

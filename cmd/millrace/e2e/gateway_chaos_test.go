@@ -49,7 +49,7 @@ func TestGatewayReadsNeverFailWhileOneNodeIsWell(t *testing.T) {
 		uris = append(uris, n.url()+"?_workers=16")
 	}
 	g := startGateway(t, uris, "--gateway.node_timeout=700ms", "--gateway.cache.max_bytes=0")
-	until := time.Now().Add(short(25*time.Second, 5*time.Minute))
+	until := time.Now().Add(short(15*time.Second, 5*time.Minute))
 	done := make(chan struct{})
 	made, failed, retried := 0, 0, 0
 	go func() {

@@ -82,6 +82,7 @@ func (c *clients) finish(t *testing.T) map[string]clientReport {
 // heads through a gateway over two geths, which an engine process keeps at one head. Each geth in its turn is killed, and
 // comes back: no read fails, and every canonical head is told once, in order.
 func TestRealClientsNoticeNothingOfANodesDeath(t *testing.T) {
+	beside(t)
 	g := newGeths(t, eltest.SchemeHash, eltest.SchemeHash)
 	d := g.driver(t, nil, testSecret(t, 1))
 	steps(t, d, 3)

@@ -16,6 +16,7 @@ import (
 
 // One of two nodes is killed under load: prio-load-balancer then loses 121 of 200 calls.
 func TestGatewayLosesNoCallWhenOneOfTwoNodesDies(t *testing.T) {
+	beside(t)
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
 	for _, n := range []*fakeNode{a, b} {
 		n.set(func(n *fakeNode) { n.service = 20 * time.Millisecond })
@@ -86,6 +87,7 @@ func TestGatewayCutsNothingAtSIGTERM(t *testing.T) {
 // Two gateways at one bus have one set of nodes: added at one, it is used at the other; removed there, it is gone
 // here, and so it is after restarts, also for a node that is configured.
 func TestGatewaysOfOneBusAgreeOnTheNodes(t *testing.T) {
+	beside(t)
 	bus := startGatewayBus(t)
 	a, b := newFakeNode(t, "a"), newFakeNode(t, "b")
 	one := newGateway(t, "one", []string{a.url()}, bus...)

@@ -44,7 +44,7 @@ func TestTricklingBodiesAreBoundedAndDisturbNobody(t *testing.T) {
 		tricklers.Go(func() { outcomes <- trickle(ctx, strings.TrimPrefix(p.doors[0], "http://"), i) })
 	}
 	nap(t, 2*time.Second)
-	during := p.startLoad(t, small(100, short(10*time.Second, 30*time.Second)))
+	during := p.startLoad(t, small(100, short(6*time.Second, 30*time.Second)))
 	during.wait(t)
 	peak := p.peakRSS(t)
 	stop()
@@ -102,7 +102,7 @@ func trickle(ctx context.Context, addr string, i int) string {
 // A thousand signers that nobody knows send as fast as they can; a known one goes on.
 func TestRandomSignersDoNotDisturbAKnownOne(t *testing.T) {
 	p := startNode(t)
-	known := small(100, short(5*time.Second, 15*time.Second))
+	known := small(100, short(4*time.Second, 15*time.Second))
 	known.Corpus.Signers = 1
 	alone := p.startLoad(t, known)
 	alone.wait(t)

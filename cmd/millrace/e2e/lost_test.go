@@ -21,7 +21,7 @@ func killing(t *testing.T, p *pipeline, rate float64, kills int, victim func(i i
 	t.Helper()
 	const gap = 5 * time.Second
 	const takeOver = 4 * time.Second // a dead owner's lease runs out first
-	l := p.startLoad(t, careful(rate, time.Duration(kills)*(gap+takeOver)))
+	l := p.startLoad(t, careful(modest(rate), time.Duration(kills)*(gap+takeOver)))
 	for i := range kills {
 		nap(t, randomly(1500*time.Millisecond, gap-2*time.Second))
 		v := victim(i)
@@ -42,27 +42,32 @@ func killing(t *testing.T, p *pipeline, rate float64, kills int, victim func(i i
 }
 
 func TestKillingTheNodeLosesNothing(t *testing.T) {
+	beside(t)
 	p := startNode(t)
 	killing(t, p, 500, rounds(), func(int) *process { return p.bus })
 }
 
 func TestKillingAWorkerLosesNothing(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 1, 2)
 	killing(t, p, 400, rounds(), func(i int) *process { return p.workers[i%2] })
 }
 
 func TestKillingTheEgressLosesNothing(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 1, 1)
 	killing(t, p, 400, rounds(), func(int) *process { return p.egress })
 }
 
 func TestKillingTheBusLosesNothing(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 1, 1)
 	killing(t, p, 400, rounds(), func(int) *process { return p.bus })
 }
 
 // Doors, workers, egress and bus, two of what can be two, killed in any order.
 func TestScaledOutProcessesMayBeKilledAtWill(t *testing.T) {
+	beside(t)
 	p := startSplit(t, 2, 2)
 	victims := append([]*process(nil), p.all...)
 	rand.Shuffle(len(victims), func(i, j int) { victims[i], victims[j] = victims[j], victims[i] })
@@ -72,8 +77,9 @@ func TestScaledOutProcessesMayBeKilledAtWill(t *testing.T) {
 // Orders expire while nothing runs, and the node dies again just when it ends them: whatever the killed
 // forgot, each order has one end.
 func TestOrdersThatExpireAmidKillsHaveOneEndEach(t *testing.T) {
+	beside(t)
 	p := startNode(t, "--orders.max_age=2s")
-	l := p.startLoad(t, careful(500, time.Duration(rounds())*9*time.Second))
+	l := p.startLoad(t, careful(modest(500), time.Duration(rounds())*9*time.Second))
 	for range rounds() {
 		nap(t, randomly(500*time.Millisecond, time.Second))
 		p.bus.kill(t)

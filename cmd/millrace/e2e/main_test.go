@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,6 +38,7 @@ func runAll(m *testing.M) int {
 		}
 	}
 	goAhead()
+	nextPort.Store(rand.Uint32N(ports))
 	return m.Run()
 }
 

@@ -70,7 +70,7 @@ func (p *pipeline) noneExpiredAfter(t *testing.T, l *load, after time.Time) {
 
 // A builder that stays away: every order still gets its record, in bounded memory.
 func TestALongOutageKeepsAccountsAndMemory(t *testing.T) {
-	maxAge, outage := short(5*time.Second, 36*time.Second), short(15*time.Second, 3*time.Minute)
+	maxAge, outage := short(5*time.Second, 36*time.Second), short(10*time.Second, 3*time.Minute)
 	p := startNode(t, "--orders.max_age="+maxAge.String())
 	p.sink.SetMode(loadtest.SinkDown)
 	flow := careful(short1000(), outage)

@@ -40,7 +40,7 @@ type pipeline struct {
 func startSink(t *testing.T) (*loadtest.Sink, string) {
 	t.Helper()
 	s := loadtest.NewSink()
-	ln, url, err := s.Bind(t.Context(), "127.0.0.1:0")
+	ln, url, err := s.Bind(t.Context(), freeAddr(t))
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

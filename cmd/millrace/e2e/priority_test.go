@@ -69,7 +69,7 @@ func ratio(a, b int64) float64 { return float64(a) / float64(max(b, 1)) }
 // low is their sender's bad name, which it gets first; the slot is one processor's work, so little else may
 // be done for the slot, and not the machine, to be what is scarce.
 func TestPriorityWithWorkerSlotsAsTheBottleneck(t *testing.T) {
-	d := short(6*time.Second, 20*time.Second)
+	d := short(4*time.Second, 20*time.Second)
 	const txs = 500
 	p := startNode(t, "--worker.concurrency=1", fmt.Sprintf("--orders.max_txs=%d", txs))
 	quiet := p.measure(t, high(50, d))[0]
@@ -116,7 +116,7 @@ func (p *pipeline) requireClass(t *testing.T, first int, seed uint64, class stri
 // A blob sidecar is verified in one piece, so a slot full of them is the worst that can happen to the
 // order behind: figures only.
 func TestPriorityBehindBlobSidecars(t *testing.T) {
-	d := short(5*time.Second, 20*time.Second)
+	d := short(4*time.Second, 20*time.Second)
 	p := startNode(t)
 	quiet := p.measure(t, high(100, d))[0]
 	low := made(loadtest.Flow{
@@ -132,7 +132,7 @@ func TestPriorityBehindBlobSidecars(t *testing.T) {
 // (ii) Low orders at three times what the machine can do, from another process. The high ones come from
 // senders that the door knows; a few low ones of our own see what the flood is told.
 func TestPriorityWithTheCPUSaturatedByLowOrders(t *testing.T) {
-	d := short(6*time.Second, 20*time.Second)
+	d := short(4*time.Second, 20*time.Second)
 	p := startNode(t, "--ingress.ip_rate.count=0", "--ingress.ip_bytes=0", "--orders.max_age=10s")
 	cheap := loadtest.CorpusConfig{Mix: loadtest.Only(loadtest.ShapeBlobTransaction), Signers: 1000, FirstSigner: 100}
 	capacity := p.measure(t, loadtest.Flow{Name: "capacity", Connections: 64, Duration: 3 * time.Second, Preload: 20_000, Corpus: cheap})[0].Rate
@@ -173,7 +173,7 @@ func (p *pipeline) low() (n int) {
 
 // (iii) A builder of 50 ms whose slots are full of low orders.
 func TestPriorityWithASlowBuilder(t *testing.T) {
-	d := short(6*time.Second, 20*time.Second)
+	d := short(4*time.Second, 20*time.Second)
 	p := startNode(t, "--orders.max_age=12s")
 	const service = 50 * time.Millisecond
 	p.sink.SetServiceTime(service)

@@ -229,6 +229,7 @@ func takenHashes(s *loadtest.Sink) map[string]int {
 
 // A replay that is broken off says so, and has sent nothing after the signal.
 func TestABrokenOffReplayDrains(t *testing.T) {
+	beside(t)
 	first := startNode(t)
 	l := first.startLoad(t, careful(100, 3*time.Second))
 	l.wait(t)

@@ -24,6 +24,7 @@ type procedure struct{ name, before, after string }
 // TestRunbookCommandsDoWhatItSays runs the runbook's commands as they are printed, on the ports that are
 // printed: each procedure has a network and a process space of its own.
 func TestRunbookCommandsDoWhatItSays(t *testing.T) {
+	beside(t)
 	ready := `ready() { until curl -sf "http://127.0.0.1:$1/readyz" >ready.txt; do sleep 0.2; done; }` + "\n"
 	for _, p := range []procedure{
 		// Start, rolling upgrade under load, key rotation, drain.
@@ -49,7 +50,10 @@ fallocate() { command fallocate "$@"; until grep -q 'door closed' node.log; do s
 until grep 'door open again' node.log && grep 'recording again' node.log; do sleep 0.2; done
 `},
 	} {
-		t.Run(p.name, func(t *testing.T) { runProcedure(t, p) })
+		t.Run(p.name, func(t *testing.T) {
+			beside(t)
+			runProcedure(t, p)
+		})
 	}
 }
 
@@ -93,8 +97,9 @@ func scratch(t *testing.T) string {
 	at, err := filepath.Abs(binary)
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(at, filepath.Join(dir, "bin", "millrace")))
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(dir, "bin", "nats-server"), "github.com/nats-io/nats-server/v2").CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	server, err := natsServer()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(server, filepath.Join(dir, "bin", "nats-server")))
 	return dir
 }
 

@@ -42,6 +42,7 @@ func (p *process) trace(t *testing.T, h common.Hash) []traced {
 // The process with the index is killed again and again under load, with what it had not written yet:
 // afterwards every accepted order is found, and each acceptance has one end.
 func TestKilledIndexFindsEveryOrder(t *testing.T) {
+	beside(t)
 	for _, c := range []struct {
 		name string
 		up   func(t *testing.T) *pipeline
@@ -50,8 +51,9 @@ func TestKilledIndexFindsEveryOrder(t *testing.T) {
 		{"split", func(t *testing.T) *pipeline { t.Helper(); return startSplit(t, 1, 1) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			beside(t)
 			p := c.up(t)
-			l := p.startLoad(t, careful(200, time.Duration(rounds()+1)*4*time.Second))
+			l := p.startLoad(t, careful(modest(200), time.Duration(rounds()+1)*4*time.Second))
 			for range rounds() {
 				nap(t, 2*time.Second)
 				p.egress.kill(t)

@@ -124,6 +124,7 @@ func TestTheEngineHasNoWordInTheOrders(t *testing.T) {
 
 // TestNobodyElseWritesTheRecordOfTheEngine does so as each role of the orders that runs on its own.
 func TestNobodyElseWritesTheRecordOfTheEngine(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	for _, user := range []string{"ingress", "worker", "egress", access.Reader, access.Metrics} {
 		nc, refused := connect(t, s, user)

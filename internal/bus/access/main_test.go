@@ -23,7 +23,10 @@ import (
 	"millrace/subjects"
 )
 
-func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	natstest.SideBySide()
+	natstest.VerifyTestMain(m)
+}
 
 const (
 	soon = 20 * time.Second // bound of what should take milliseconds, on a busy machine

@@ -18,6 +18,7 @@ import (
 // TestEachRoleDoesItsPartOfMarkedReplays takes marked orders from the replay door to their records, and
 // reads the record of the live ones, each step as the role that does it.
 func TestEachRoleDoesItsPartOfMarkedReplays(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	nc, _ := connect(t, s, access.Admin)
 	js, err := jetstream.New(nc)

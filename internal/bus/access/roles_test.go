@@ -43,6 +43,7 @@ func applied(t *testing.T) *access.Site {
 // TestEachRoleDoesItsWorkWithItsOwnKey takes orders through the pipeline, each step as the role that
 // does it, and requires that the server refused nothing on the way.
 func TestEachRoleDoesItsWorkWithItsOwnKey(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	door, doorReg := dial(t, s, "ingress", "ingress")
 	work, workReg := dial(t, s, "worker", "worker")
@@ -162,6 +163,7 @@ func deliver(t *testing.T, b *bus.Bus) (*bus.Feed, <-chan order.Delivery) {
 
 // TestANodeDoesEverythingWithOneKey is for a node without an embedded server.
 func TestANodeDoesEverythingWithOneKey(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	b, reg := dial(t, s, "node", "node")
 	background(t, b.Run)
@@ -176,6 +178,7 @@ func TestANodeDoesEverythingWithOneKey(t *testing.T) {
 
 // TestTheWorkerKeepsHouse purges with the worker's key, which neither door nor delivery could.
 func TestTheWorkerKeepsHouse(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	work, reg := dial(t, s, "worker", "worker")
 	background(t, work.Run)
@@ -224,6 +227,7 @@ func TestTheDoorAsksWhatBecameOfAnOrder(t *testing.T) {
 
 // TestDoorAndDeliveryKnowHowOldABacklogIsThatTheyFind asks after a start with a backlog, which neither may read.
 func TestDoorAndDeliveryKnowHowOldABacklogIsThatTheyFind(t *testing.T) {
+	t.Parallel()
 	s := applied(t)
 	before, _ := dial(t, s, "ingress", "ingress")
 	_, err := before.Publish(t.Context(), testOrder(order.PriorityMedium))

@@ -16,6 +16,7 @@ import (
 )
 
 func TestThreeServersMakeAClusterAndSurviveTheLossOfOne(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 3)
 	servers := []*server.Server{run(t, s, "nats-1"), run(t, s, "nats-2"), run(t, s, "nats-3")}
 	require.Eventually(t, func() bool { return servers[0].JetStreamIsCurrent() && servers[1].NumRoutes() > 0 && leader(servers) }, soon, tick)

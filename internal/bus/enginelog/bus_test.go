@@ -39,6 +39,7 @@ func dial(t *testing.T, dir string, topo subjects.Options) *bus.Bus {
 // TestADoorRecordsOnTheBusOfItsProcess holds the door's lease on a real bus, records, and replays what it
 // recorded; a second life of the process has a later epoch and reads the first one's records.
 func TestADoorRecordsOnTheBusOfItsProcess(t *testing.T) {
+	t.Parallel()
 	store, spool := filepath.Join(t.TempDir(), "nats"), filepath.Join(t.TempDir(), "spool")
 	log := slog.New(slog.DiscardHandler)
 	var epochs []uint64

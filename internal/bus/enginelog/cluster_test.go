@@ -30,6 +30,7 @@ func clusterPort(t *testing.T, c *natstest.Cluster) *testPort {
 // TestALeaderThatGoesTakesNothingAlong stops the server that leads ENGINE under a load of calls, twice: all
 // is stored once, in order, and the follower is told each once.
 func TestALeaderThatGoesTakesNothingAlong(t *testing.T) {
+	t.Parallel()
 	c := natstest.StartCluster(t)
 	js := c.JetStream(t)
 	topo := topology()

@@ -82,6 +82,7 @@ func durable(tb testing.TB, js jetstream.JetStream, target string) *jetstream.Co
 }
 
 func TestAFollowerGetsWhatIsThereAndWhatComes(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s)
 	b := port(t, s)
@@ -103,6 +104,7 @@ func TestAFollowerGetsWhatIsThereAndWhatComes(t *testing.T) {
 // TestRule22FollowersGoOnOverEveryEventOfTheBus takes away the server, its memory, the consumer, and
 // messages from it.
 func TestRule22FollowersGoOnOverEveryEventOfTheBus(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s)
 	b := port(t, s)
@@ -237,6 +239,7 @@ func (f *follower) at() uint64 {
 }
 
 func TestAStreamThatWasMadeAnewIsNamed(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s)
 	b := port(t, s)

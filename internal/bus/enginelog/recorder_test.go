@@ -75,6 +75,7 @@ func TestRule22TheSpoolIsDrainedInOrderBeforeLivePublishingResumes(t *testing.T)
 
 // TestABusThatComesAndGoesTakesEachRecordOnce kills the server again and again while calls come.
 func TestABusThatComesAndGoesTakesEachRecordOnce(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s)
 	b := port(t, s)
@@ -104,6 +105,7 @@ func TestARecorderThatStartsBeforeTheBusLosesNothing(t *testing.T) {
 }
 
 func TestRecordsOfAnEarlierProcessComeBeforeThoseOfThisOne(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s)
 	b := port(t, s)
@@ -125,6 +127,7 @@ func TestRecordsOfAnEarlierProcessComeBeforeThoseOfThisOne(t *testing.T) {
 // TestWhatWasStoredWithoutAnAnswerIsNotStoredTwice is a process killed after the store took its records
 // and before it heard of it, started again when the server has long forgotten their ids.
 func TestWhatWasStoredWithoutAnAnswerIsNotStoredTwice(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	b := port(t, s)
@@ -146,6 +149,7 @@ func TestWhatWasStoredWithoutAnAnswerIsNotStoredTwice(t *testing.T) {
 
 // TestWhatIsStoredIsNotStoredTwiceWhenThePlaceIsLost has far more records in the spool than can be under way.
 func TestWhatIsStoredIsNotStoredTwiceWhenThePlaceIsLost(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	js := furnish(t, s, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	b := port(t, s)

@@ -13,6 +13,7 @@ import (
 
 // TestWhoWaitsForRoomLosesNothing records eight times what memory and spool hold, at once.
 func TestWhoWaitsForRoomLosesNothing(t *testing.T) {
+	t.Parallel()
 	s := natstest.Start(t)
 	furnish(t, s)
 	b := port(t, s)

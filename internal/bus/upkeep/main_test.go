@@ -16,7 +16,10 @@ import (
 
 const patience = 20 * time.Second
 
-func TestMain(m *testing.M) { natstest.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	natstest.SideBySide()
+	natstest.VerifyTestMain(m)
+}
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 

@@ -15,7 +15,7 @@ import (
 
 const (
 	victimEnv = "MILLRACE_EXPORT_VICTIM"
-	victims   = 4000 // batches that there are
+	victims   = 4000 / thin // batches that there are
 )
 
 func TestMain(m *testing.M) {

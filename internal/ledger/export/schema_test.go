@@ -42,14 +42,14 @@ func dumper(t *testing.T) string {
 func TestAnotherImplementationReadsTheSame(t *testing.T) {
 	dump := dumper(t)
 	cfg, from := testConfig(t), newLogs()
-	for i, o := range append(corpusOrders(t, 300), corpusOrders(t, 20, loadtest.ShapeBlobBundle, loadtest.ShapeCancelBundle)...) {
+	for i, o := range append(corpusOrders(t, 300/thin), corpusOrders(t, 20, loadtest.ShapeBlobBundle, loadtest.ShapeCancelBundle)...) {
 		if i%10 == 0 {
 			o.Origin = "peer-1"
 		}
 		from.record(o)
 	}
 	from.record(everyField(t))
-	from.done(700)
+	from.done(700 / thin)
 	from.messages[LogRejected] = []*Message{{Sequence: 1, StoredAt: epoch, Target: "*", Batch: fullEntry().AppendTo(nil)}}
 	cfg.MaxRows = 90
 	export(t, cfg, from)
@@ -73,7 +73,7 @@ func TestAnotherImplementationReadsTheSame(t *testing.T) {
 			rows += len(ours)
 		}
 	}
-	require.Greater(t, rows, 1500)
+	require.Greater(t, rows, 1500/thin)
 }
 
 // dumped runs the program on a file.
