@@ -83,7 +83,7 @@ func New(cfg Config, self Self, r Resolver, changes func([]Peer), log *slog.Logg
 	w.hub = h
 	w.add(newSource(Hub, cfg.Hub.Every, h.list))
 	if cfg.Hub.Register && self.Signer != (common.Address{}) {
-		w.registrar = &registrar{register: h.register, certificate: self.Certificate, log: log, metrics: newRegistration(reg)}
+		w.registrar = &registrar{register: h.register, certificate: self.Certificate, log: log, metrics: newRegisterMetrics(reg)}
 	}
 	return w, nil
 }
