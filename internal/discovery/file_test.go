@@ -49,7 +49,7 @@ func TestAFaultAnywhereRefusesTheFile(t *testing.T) {
 	require.NoError(t, err)
 	for name, text := range map[string]string{
 		"unknown key":         "peer: []",
-		"unknown field":       good + "  - {name: gamma, adres: 'h:1'}",
+		"unknown field":       good + "  - {name: gamma, where: 'h:1'}",
 		"no list":             "peers: 5",
 		"no yaml":             "peers: [",
 		"second document":     good + "---\npeers: []",
@@ -108,10 +108,10 @@ func TestAChangedFileIsTakenAndABadOneIsNot(t *testing.T) {
 
 	write(t, path, "peers:\n- {name: beta, address: 'h:1'}\n- {name: gamma, address: 'h:1'}\n")
 	g.awaitReload("beta", "gamma")
-	write(t, path, "peers:\n- {name: beta, adres: 'h:1'}\n")
+	write(t, path, "peers:\n- {name: beta, where: 'h:1'}\n")
 	g.awaitFault(File, "malformed")
 	require.Equal(t, []string{"beta", "gamma"}, called(g.Peers()))
-	require.Contains(t, g.logs.String(), "adres")
+	require.Contains(t, g.logs.String(), "where")
 	require.NoError(t, os.Remove(path))
 	g.awaitFault(File, "not_found")
 	write(t, path, "peers: []\n")

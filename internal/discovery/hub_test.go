@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +86,7 @@ func TestABadElementCostsThatElementOnly(t *testing.T) {
 	half := listed("half", 2)
 	half.Proxy = nil
 	hub.Set(half)
-	hub.SetRaw(
+	hub.AddRaw(
 		`null`, `17`, `[]`, `"x"`, `{}`,
 		`{"name":5,"ip":"10.0.0.3"}`,
 		`{"name":"twice","name":"twice","ip":"10.0.0.3","orderflow_proxy":{"ecdsa_pubkey_address":"`+addr(3).Hex()+`"}}`,
@@ -115,6 +116,22 @@ func TestABadElementCostsThatElementOnly(t *testing.T) {
 	hub.Set(listed("half", 2))
 	g.Refresh()
 	g.awaitSet("beta", "half", "more")
+}
+
+func TestOfTwoOfOneNameTheSameIsTakenEachTime(t *testing.T) {
+	hub := hubtest.Start(t)
+	for n := byte(1); n < 5; n++ {
+		text, err := json.Marshal(listed("beta", n))
+		require.NoError(t, err)
+		hub.AddRaw(string(text))
+	}
+	g := newWatcher(t, hubConfig(hub.URL("alpha")), Self{}, nil).start()
+	require.Equal(t, "10.0.0.1:5544", g.awaitSet("beta")[0].Address)
+	for range 10 {
+		g.awaitSuccess(Hub)
+	}
+	g.quiet()
+	require.InDelta(t, 3, g.skipped(Hub, "taken"), 0)
 }
 
 func TestNamesThatAreNoTokensStayApart(t *testing.T) {
@@ -151,12 +168,12 @@ func TestAHubThatFailsKeepsItsLastGoodSet(t *testing.T) {
 	g.awaitFault(Hub, "too_large")
 	hub.MendList()
 	hub.Remove("beta")
-	hub.SetRaw(`{"name":5}`, `{"name":6}`)
+	hub.AddRaw(`{"name":5}`, `{"name":6}`)
 	g.awaitFault(Hub, "unusable")
 	g.quiet()
 	require.Equal(t, 1, strings.Count(g.logs.String(), "its last good set is kept"), "said once")
 
-	hub.SetRaw()
+	hub.RemoveRaw()
 	hub.Set(listed("gamma", 2))
 	g.Refresh()
 	g.awaitSet("gamma")

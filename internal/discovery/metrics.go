@@ -55,15 +55,15 @@ func (m *metrics) skip(s Source, skips []Skip) {
 	}
 }
 
-// registration are the metrics of registering with a hub.
-type registration struct {
+// registerMetrics are those of registering with a hub.
+type registerMetrics struct {
 	registered prometheus.Gauge
 	errors     *prometheus.CounterVec
 }
 
-func newRegistration(reg prometheus.Registerer) *registration {
+func newRegisterMetrics(reg prometheus.Registerer) *registerMetrics {
 	f := promauto.With(reg)
-	r := &registration{
+	r := &registerMetrics{
 		registered: f.NewGauge(prometheus.GaugeOpts{
 			Name: "millrace_discovery_registered",
 			Help: "Whether the builder hub took our key and certificate, 1 or 0.",
@@ -79,7 +79,7 @@ func newRegistration(reg prometheus.Registerer) *registration {
 	return r
 }
 
-func (r *registration) note(err error) {
+func (r *registerMetrics) note(err error) {
 	if err != nil {
 		r.registered.Set(0)
 		r.errors.WithLabelValues(faultReason(err)).Inc()

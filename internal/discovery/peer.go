@@ -18,8 +18,8 @@ type Peer struct {
 	DNSName string
 	// Transport is what it speaks.
 	Transport Transport
-	// Certificate is PEM, the roots that its certificate is checked against; empty: those of the
-	// configuration or the system.
+	// Certificate is PEM, the roots that its certificate is checked against: of a hub, the peer's own
+	// certificate. Empty: the roots of the configuration or the system.
 	Certificate string
 	// Pins are SHA-256 sums of public keys (SPKI), 64 lower-case hexadecimal digits each, sorted.
 	Pins []string

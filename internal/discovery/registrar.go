@@ -24,7 +24,7 @@ type registrar struct {
 	register    func(ctx context.Context, certificate string) error
 	certificate func() string
 	log         *slog.Logger
-	metrics     *registration
+	metrics     *registerMetrics
 
 	mu    sync.Mutex
 	state Registration

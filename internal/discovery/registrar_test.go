@@ -66,7 +66,7 @@ func TestAHubThatRefusesToRegisterIsShownAndDelaysNothing(t *testing.T) {
 func registering(answer func(try int) error, certificate func() string) (*registrar, *[]time.Duration) {
 	began, tries := time.Now(), &[]time.Duration{}
 	r := &registrar{
-		certificate: certificate, log: slog.New(slog.DiscardHandler), metrics: newRegistration(prometheus.NewRegistry()),
+		certificate: certificate, log: slog.New(slog.DiscardHandler), metrics: newRegisterMetrics(prometheus.NewRegistry()),
 		register: func(context.Context, string) error {
 			*tries = append(*tries, time.Since(began))
 			return answer(len(*tries))

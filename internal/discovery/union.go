@@ -42,11 +42,14 @@ func newUnion(self Self) *union {
 	return &union{self: self, owners: map[string]string{}, named: map[string]bool{}}
 }
 
-// add takes a source's peers in the order of their names, so that the outcome is the same whatever order
-// they were listed in. It returns those that can't be in the same set.
+// add takes a source's peers in an order of its own: hubs and DNS list them in another one each time, and
+// the outcome must not change with it. It returns those that can't be in the same set.
 func (u *union) add(peers []Peer) (skips []Skip) {
 	peers = slices.Clone(peers)
-	slices.SortStableFunc(peers, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(peers, func(a, b Peer) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Address, b.Address), a.Signer.Cmp(b.Signer),
+			slices.Compare(a.Pins, b.Pins), cmp.Compare(a.Certificate, b.Certificate))
+	})
 	for i := range peers {
 		p := &peers[i]
 		if u.self.is(p) {

@@ -62,8 +62,15 @@ func New(cfg Config, self Self, r Resolver, changes func([]Peer), log *slog.Logg
 	if self.Certificate == nil {
 		self.Certificate = func() string { return "" }
 	}
+	var h *hub
+	if cfg.Hub.URL != "" {
+		var err error
+		if h, err = newHub(cfg.Hub, self); err != nil {
+			return nil, err
+		}
+	}
 	w := &Watcher{
-		cfg: cfg, self: self, changes: changes, log: log, metrics: newMetrics(reg),
+		hub: h, cfg: cfg, self: self, changes: changes, log: log, metrics: newMetrics(reg),
 		results: make(chan result), static: cfg.Static, states: map[Source]*state{},
 	}
 	w.add(newSource(Static, fileEvery, w.listStatic)) // there may be some after a reload
@@ -73,17 +80,12 @@ func New(cfg Config, self Self, r Resolver, changes func([]Peer), log *slog.Logg
 	if cfg.SRV != "" {
 		w.add(newSource(DNS, srvEvery, newSRV(cfg.SRV, r).list))
 	}
-	if cfg.Hub.URL == "" {
+	if h == nil {
 		return w, nil
 	}
-	h, err := newHub(cfg.Hub, self)
-	if err != nil {
-		return nil, err
-	}
-	w.hub = h
 	w.add(newSource(Hub, cfg.Hub.Every, h.list))
 	if cfg.Hub.Register && self.Signer != (common.Address{}) {
-		w.registrar = &registrar{register: h.register, certificate: self.Certificate, log: log, metrics: newRegistration(reg)}
+		w.registrar = &registrar{register: h.register, certificate: self.Certificate, log: log, metrics: newRegisterMetrics(reg)}
 	}
 	return w, nil
 }

@@ -111,6 +111,10 @@ func TestNewRefusesABadConfiguration(t *testing.T) {
 	require.Error(t, err)
 	cfg := hubConfig("https://hub.example.org")
 	cfg.Hub.CA = peersFile(t, "no certificate")
-	_, err = New(cfg, Self{}, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	reg := prometheus.NewRegistry()
+	_, err = New(cfg, Self{}, nil, nil, slog.New(slog.DiscardHandler), reg)
 	require.ErrorContains(t, err, "peers.hub.ca")
+	cfg.Hub.CA = ""
+	_, err = New(cfg, Self{}, nil, nil, slog.New(slog.DiscardHandler), reg)
+	require.NoError(t, err, "the refused one has registered nothing")
 }

@@ -140,14 +140,20 @@ func (h *Hub) Remove(name string) {
 	delete(h.builders, name)
 }
 
-// SetRaw lists these elements as they are, beside the builders; they have to be JSON.
-func (h *Hub) SetRaw(elements ...string) {
+// AddRaw lists these elements as they are, too, until RemoveRaw; they have to be JSON.
+func (h *Hub) AddRaw(elements ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.raw = h.raw[:0:0]
 	for _, e := range elements {
 		h.raw = append(h.raw, json.RawMessage(e))
 	}
+}
+
+// RemoveRaw takes off the list what AddRaw has put there.
+func (h *Hub) RemoveRaw() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.raw = nil
 }
 
 // BreakList has listing go wrong, until MendList.
