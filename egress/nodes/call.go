@@ -114,7 +114,7 @@ func (p *Pool) known(tag rpcapi.Tag) *rpcapi.Node {
 
 // again reports whether another try is allowed and of use.
 func (p *Pool) again(t *trip, r result) bool {
-	if r.final || t.answer.Tries >= p.cfg.MaxTries {
+	if r.final || t.answer.Tries >= p.cfg().MaxTries {
 		return false
 	}
 	return !r.sent || Repeatable(t.call)
@@ -138,7 +138,7 @@ func Repeatable(c *rpcapi.Call) bool {
 // try makes the call at the place's node, which is released, and perhaps at a second one; it returns the node whose result
 // it is.
 func (p *Pool) try(ctx context.Context, t *trip, place dispatch.Place, began time.Time) (result, rpcapi.Tag) {
-	if p.cfg.HedgeAfter > 0 && t.call.Method != "" && rpcapi.Lookup(t.call.Method).Safety == rpcapi.Read {
+	if p.cfg().HedgeAfter > 0 && t.call.Method != "" && rpcapi.Lookup(t.call.Method).Safety == rpcapi.Read {
 		return p.hedged(ctx, t, place, began)
 	}
 	return p.once(ctx, t.call, place, began), place.Tag
@@ -152,7 +152,7 @@ func (p *Pool) once(ctx context.Context, c *rpcapi.Call, place dispatch.Place, b
 		return result{err: rpcapi.ErrNoNode}
 	}
 	n.m.inFlight.Inc()
-	a, sent, err := n.post(ctx, began.Add(p.cfg.Timeout), c.Body)
+	a, sent, err := n.post(ctx, began.Add(p.cfg().Timeout), c.Body)
 	took := time.Since(began)
 	n.m.inFlight.Dec()
 	p.places.Release(place)

@@ -27,7 +27,7 @@ func (p *Pool) hedged(ctx context.Context, t *trip, place dispatch.Place, began 
 	}
 	go ask(place, began)
 	under := 1
-	timer := time.NewTimer(p.cfg.HedgeAfter)
+	timer := time.NewTimer(p.cfg().HedgeAfter)
 	defer timer.Stop()
 	for {
 		select {

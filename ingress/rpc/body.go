@@ -34,12 +34,12 @@ var (
 
 // budget bounds the bytes of all bodies in flight. Nobody waits for it: when it is used up, a request is refused.
 type budget struct {
-	total int64
+	total atomic.Int64
 	inUse atomic.Int64
 }
 
 func (b *budget) grow(n int64) bool {
-	if b.inUse.Add(n) <= b.total {
+	if b.inUse.Add(n) <= b.total.Load() {
 		return true
 	}
 	b.inUse.Add(-n)

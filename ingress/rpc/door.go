@@ -66,10 +66,11 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		return nil, ErrPort
 	}
 	d := &Door{
-		ports: ports, log: log, budget: budget{total: cfg.InflightBytes}, sockets: newVisits(),
+		ports: ports, log: log, sockets: newVisits(),
 		jsonType: []string{"application/json"}, reading: readTimeout, writing: writeTimeout,
 	}
 	d.policy.Store(p)
+	d.budget.total.Store(cfg.InflightBytes)
 	d.messages.New = func() any { return new(message) }
 	d.certificate = certificate.New("tls.cert", "tls.key", d.certificateChanged)
 	d.metrics = newMetrics(prometheus.WrapRegistererWith(prometheus.Labels{"listener": cmp.Or(cfg.Name, cfg.Listen)}, reg), d)

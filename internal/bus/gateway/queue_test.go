@@ -22,7 +22,7 @@ type doer = func(context.Context, *rpcapi.Call) (*rpcapi.Answer, error)
 
 func testQueue(tb testing.TB, s *natstest.Server, change ...func(*QueueConfig)) *Queue {
 	tb.Helper()
-	cfg := QueueConfig{FastPerHigh: 2, Repeatable: func(c *rpcapi.Call) bool { return c.Method != "write" }}
+	cfg := QueueConfig{Order: Order{FastPerHigh: 2}, Repeatable: func(c *rpcapi.Call) bool { return c.Method != "write" }}
 	for _, f := range change {
 		f(&cfg)
 	}
