@@ -39,7 +39,8 @@ type trip struct {
 	said   *rpcapi.NodeError // the last node that said anything; nil: none did
 }
 
-// Call has a node answer c. Errors are those of rpcapi, and context.Cause(ctx) when the caller went.
+// Call has a node answer c. Errors are those of rpcapi, and context.Cause(ctx) when the caller went, with the number of
+// tries (rpcapi.TriesOf).
 func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error) {
 	t := trip{call: c, want: dispatch.Want{Class: c.Class, Client: c.Client, Node: c.Node, Received: c.Received, Position: dispatch.Back}}
 	t.want.Avoid = t.tried[:0]
@@ -49,7 +50,7 @@ func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error)
 	for {
 		place, err := p.places.Acquire(ctx, &t.want)
 		if err != nil {
-			return nil, err
+			return nil, rpcapi.Tried(err, t.answer.Tries)
 		}
 		t.enter(place)
 		began := time.Now()
@@ -64,7 +65,7 @@ func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error)
 		}
 		p.m.retries.Inc()
 		if slices.Contains(t.want.Avoid, tag) && !retry.Pause(ctx, retry.Backoff(t.answer.Tries-1, againLeast, againMost)) {
-			return nil, context.Cause(ctx)
+			return nil, rpcapi.Tried(context.Cause(ctx), t.answer.Tries)
 		}
 		t.want.Avoid, t.want.Position = append(t.want.Avoid, tag), dispatch.Front
 	}
@@ -96,10 +97,10 @@ func (t *trip) failed(p *Pool, r result, tag rpcapi.Tag) error {
 	}
 	if t.call.Node != 0 && errors.Is(r.err, rpcapi.ErrUnreachable) && rpcapi.Lookup(t.call.Method).Safety == rpcapi.FilterUse {
 		// The filter died with its node, or what it had to tell is lost: only a new one is of use.
-		return rpcapi.ErrFilterNotFound
+		return rpcapi.Tried(rpcapi.ErrFilterNotFound, t.answer.Tries)
 	}
 	if t.said == nil || r.final {
-		return r.err
+		return rpcapi.Tried(r.err, t.answer.Tries)
 	}
 	t.said.Tries = t.answer.Tries
 	return t.said

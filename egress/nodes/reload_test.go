@@ -95,6 +95,7 @@ func TestTriesTimeoutAndHedgeHoldFromTheReloadOn(t *testing.T) {
 	_, err = p.Call(t.Context(), request("eth_call"))
 	require.ErrorIs(t, err, rpcapi.ErrNodeTimeout)
 	require.Len(t, slow.got(), 3)
+	require.Equal(t, 2, rpcapi.TriesOf(err), "it says how many nodes were asked")
 	require.NoError(t, p.Set(parsed(t, slow.URL, fine.URL)))
 	reload(t, p, func(c *Config) { c.Timeout, c.HedgeAfter = soon, time.Millisecond })
 	for range 20 {

@@ -184,6 +184,7 @@ func (m *message) note(err error) fault {
 		return fault{}
 	}
 	f := faultOf(err)
+	m.tries = max(m.tries, rpcapi.TriesOf(err))
 	if m.reason == "" || f.retry > m.fault.retry {
 		m.reason, m.fault = f.reason, f
 	}

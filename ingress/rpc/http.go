@@ -47,9 +47,7 @@ func (d *Door) rpcHeaders(h http.Header, m *message) {
 	if a := m.answer; a != nil {
 		m.tries, m.height, m.node = a.Tries, a.Height, a.Node
 	}
-	if m.tries > 0 {
-		h["X-Lb-Tries"] = []string{strconv.Itoa(m.tries)}
-	}
+	triesHeader(h, m.tries)
 	if m.height > 0 {
 		h["X-Lb-Block"] = []string{strconv.FormatUint(m.height, 10)}
 	}

@@ -300,7 +300,7 @@ func (s *server) answer(ctx context.Context, inbox string, run uint32, a *rpcapi
 		a, failure = nil, rpcapi.ErrAnswerTooLarge
 	}
 	whole := encodeResult(a, failure)
-	if len(whole) == 2 && whole[1] == 0 {
+	if len(whole) == errorLength && whole[1] == 0 {
 		s.q.log.LogAttrs(ctx, slog.LevelWarn, "call of another gateway failed", slog.Any("error", failure))
 	}
 	size := int(s.nc.MaxPayload()) - partHead
