@@ -105,6 +105,22 @@ func TestTriesTimeoutAndHedgeHoldFromTheReloadOn(t *testing.T) {
 	}
 }
 
+func TestAHedgedCallsBytesAreTheCallersAgainWhenItReturns(t *testing.T) {
+	a, b := newFakeNode(t, says(200, "a")), newFakeNode(t, says(200, "b"))
+	p := newTestPool(t, func(c *Config) { c.HedgeAfter = time.Nanosecond }, a.URL, b.URL)
+	for range 50 {
+		c := request("eth_call")
+		_, err := p.Call(t.Context(), c)
+		require.NoError(t, err)
+		clear(c.Body) // the race detector sees who still reads them
+	}
+	for _, body := range append(a.got(), b.got()...) {
+		if body != "" { // cut off before it was sent
+			require.Equal(t, string(request("eth_call").Body), body)
+		}
+	}
+}
+
 func TestATryUnderWayHasTheTimeItBeganWith(t *testing.T) {
 	g := make(gate)
 	n := newFakeNode(t, g.ServeHTTP)

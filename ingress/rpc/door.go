@@ -41,10 +41,13 @@ type Door struct {
 	metrics     *metrics
 	budget      budget
 	sockets     *visits
-	messages    sync.Pool // of *message
-	zippers     sync.Pool // of *gzip.Writer
-	unzippers   sync.Pool // of *gzip.Reader
-	jsonType    []string  // Content-Type of answers
+	messages    sync.Pool                         // of *message
+	zippers     sync.Pool                         // of *gzip.Writer
+	unzippers   sync.Pool                         // of *gzip.Reader
+	errands     sync.Pool                         // of *errand
+	jsonType    []string                          // Content-Type of answers
+	sources     [rpcapi.SourceBypass + 1][]string // X-LB-Cache of answers
+	last        atomic.Pointer[blockLine]
 	sampled     atomic.Uint64
 	inflight    atomic.Int64
 
@@ -72,6 +75,10 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	d.policy.Store(p)
 	d.budget.total.Store(cfg.InflightBytes)
 	d.messages.New = func() any { return new(message) }
+	d.errands.New = func() any { return newErrand(d) }
+	for s := rpcapi.SourceHit; s <= rpcapi.SourceBypass; s++ {
+		d.sources[s] = []string{s.String()}
+	}
 	d.certificate = certificate.New("tls.cert", "tls.key", d.certificateChanged)
 	d.metrics = newMetrics(prometheus.WrapRegistererWith(prometheus.Labels{"listener": cmp.Or(cfg.Name, cfg.Listen)}, reg), d)
 	return d, nil

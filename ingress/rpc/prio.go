@@ -15,7 +15,7 @@ import (
 func (d *Door) prio(w http.ResponseWriter, r *http.Request) {
 	m := d.begin(r, dialectPrio)
 	defer d.end(m)
-	if err := d.read(&m.body, w, r, m.policy.MaxBody, Off); err != nil {
+	if err := d.read(&m.body, r, m.policy.MaxBody, Off); err != nil {
 		w.Header()["Connection"] = []string{"close"} // the rest of the body was not read; don't wait for it
 		d.failPrio(r.Context(), w, m, err)
 		return
@@ -24,9 +24,11 @@ func (d *Door) prio(w http.ResponseWriter, r *http.Request) {
 		d.failPrio(r.Context(), w, m, err)
 		return
 	}
-	a, err := d.call(r.Context(), &rpcapi.Call{
-		Class: m.client.Class, Body: m.body.data, Client: m.client.id(), Received: m.received, RequestID: m.client.RequestID,
-	})
+	m.writer = w
+	e := d.errand(m)
+	defer e.end()
+	e.call.Body = m.body.data
+	a, err := e.ask(r.Context())
 	if err != nil {
 		d.failPrio(r.Context(), w, m, err)
 		return
