@@ -59,9 +59,26 @@ type Options struct {
 	EngineMaxAge   time.Duration // record.engine.max_age
 	EngineMaxBytes int64         // record.engine.max_bytes, calls and divergences together; zero: no streams of the Engine API
 
+	NoOrders bool // the Engine API or a gateway is alone: nothing of the order pipeline, see WithoutOrders
+
 	Gateway         bool          // there is a gateway: its nodes have a bucket
 	GatewayTimeout  time.Duration // gateway.queue's timeout
 	GatewayMaxBytes int64         // of the shared queue, each class; zero: no streams, queues are local
+}
+
+// WithoutOrders is o for a bus that no order ever comes to.
+func (o Options) WithoutOrders() Options {
+	o.NoOrders, o.Replay = true, false
+	o.InMaxBytes, o.OKMaxBytes, o.RecordMaxBytes, o.LedgerMaxBytes = 0, 0, 0, 0
+	return o
+}
+
+// Classes are the classes of orders that have streams.
+func (o Options) Classes() []order.Priority {
+	if o.NoOrders {
+		return nil
+	}
+	return order.Priorities[:]
 }
 
 // StreamIn is the name of class p's IN stream.
@@ -74,6 +91,19 @@ func StreamOK(p order.Priority) string { return "OK_" + strings.ToUpper(p.String
 // (a stream before those that source it).
 func Streams(o Options) []jetstream.StreamConfig {
 	var ss []jetstream.StreamConfig
+	if !o.NoOrders {
+		ss = orderStreams(o)
+	}
+	ss = append(ss, engineStreams(o)...)
+	ss = append(ss, GatewayStreams(o)...)
+	if o.RecordMaxBytes > 0 {
+		ss = append(ss, Record(o))
+	}
+	return ss
+}
+
+// orderStreams are the pipeline's, without the record.
+func orderStreams(o Options) (ss []jetstream.StreamConfig) {
 	for _, p := range order.Priorities {
 		ok := path(o, StreamOK(p), OKOf(order.ScopeAll, p), o.OKMaxBytes)
 		// A worker's retry of one acceptance, which the server's death may bring back after its deadline.
@@ -87,13 +117,7 @@ func Streams(o Options) []jetstream.StreamConfig {
 		done -= 2 * (o.LedgerMaxBytes / replayShare)
 		ss = append(ss, replays(o)...)
 	}
-	ss = append(ss, rejected, ledger(o, StreamDone, "orders.done.*", done))
-	ss = append(ss, engineStreams(o)...)
-	ss = append(ss, GatewayStreams(o)...)
-	if o.RecordMaxBytes > 0 {
-		ss = append(ss, Record(o))
-	}
-	return ss
+	return append(ss, rejected, ledger(o, StreamDone, "orders.done.*", done))
 }
 
 // Record returns RECORD as it is while the volume has room; the disk guard takes the sources away.
@@ -210,11 +234,9 @@ func Buckets(o Options) []jetstream.KeyValueConfig {
 			Metadata: map[string]string{MetaSchema: SchemaVersion},
 		}
 	}
-	bs := append([]jetstream.KeyValueConfig{
-		bucket(BucketRefusals, o.MaxAge, 64<<20),
-		bucket(BucketLeases, 0, 1<<20),
-		bucket(BucketSuspects, Backstop, 4<<20),
-		bucket(BucketState, 0, 1<<20),
-	}, engineBuckets(o)...)
-	return append(bs, gatewayBuckets(o)...)
+	bs := []jetstream.KeyValueConfig{bucket(BucketLeases, 0, 1<<20), bucket(BucketState, 0, 1<<20)}
+	if !o.NoOrders {
+		bs = append(bs, bucket(BucketRefusals, o.MaxAge, 64<<20), bucket(BucketSuspects, Backstop, 4<<20))
+	}
+	return append(append(bs, engineBuckets(o)...), gatewayBuckets(o)...)
 }

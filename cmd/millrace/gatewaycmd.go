@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"millrace/egress/nodes/health"
@@ -73,19 +72,15 @@ func (c *gatewayRunCmd) Run(ctx context.Context, a *app) error { return a.serve(
 
 // gatewayReloadable reports whether a key of the gateway takes effect without a restart.
 func gatewayReloadable(key string) bool {
-	if slices.Contains([]string{
-		"gateway.listeners", "gateway.listen", "gateway.listen_jsonrpc", "gateway.mock_node", "gateway.queue", "gateway.node_workers",
-		"gateway.node_timeout", "gateway.connect_timeout", "gateway.max_tries", "gateway.max_answer", "gateway.hedge_after", "gateway.drain",
-		"gateway.lb", "gateway.inflight_bytes", "gateway.max_connections",
-	}, key) {
-		return false
-	}
-	for _, fixed := range []string{"gateway.queues.", "gateway.health_check.", "gateway.ws.", "gateway.subscriptions."} {
-		if strings.HasPrefix(key, fixed) {
-			return false
-		}
-	}
-	return true
+	return !slices.Contains([]string{
+		"gateway.listeners", "gateway.listen", "gateway.listen_jsonrpc", "gateway.max_connections", "gateway.mock_node", "gateway.queue", "gateway.drain",
+	}, key)
+}
+
+// fixed reports whether a key needs a restart because the queues are on the bus, where their streams were made
+// with it and other gateways count on it.
+func (g *gatewayRole) fixed(key string) bool {
+	return g != nil && g.queue != nil && slices.Contains([]string{"gateway.queues.timeout", "gateway.max_answer"}, key)
 }
 
 // gatewayNodesCmd prints or changes the nodes.

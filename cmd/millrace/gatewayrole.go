@@ -89,14 +89,18 @@ func (p *process) buildGateway(ctx context.Context) (err error) {
 // shared is the configuration of the queues on the bus.
 func (g *Gateway) shared(replicas int) gateway.QueueConfig {
 	q := &g.Pool.Queue
-	c := gateway.QueueConfig{
-		Timeout: q.Timeout, MaxAnswer: g.Pool.MaxAnswer, Replicas: replicas, FastPerHigh: q.FastPerHigh, LowEvery: q.LowEvery,
-		Repeatable: nodes.Repeatable,
+	return gateway.QueueConfig{
+		Timeout: q.Timeout, MaxAnswer: g.Pool.MaxAnswer, Replicas: replicas, Order: servingOrder(q), Repeatable: nodes.Repeatable,
 	}
+}
+
+// servingOrder is the serving order of the queues on the bus.
+func servingOrder(q *nodes.Queues) gateway.Order {
+	o := gateway.Order{FastPerHigh: q.FastPerHigh, LowEvery: q.LowEvery}
 	if q.DrainFast {
-		c.Drain = gateway.DrainFirst
+		o.Drain = gateway.DrainFirst
 	}
-	return c
+	return o
 }
 
 // buildDoors makes the doors, and the WebSockets that they share.
@@ -283,7 +287,23 @@ func (g *gatewayRole) reload(ctx context.Context, next *Gateway) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(g.limits.Reload(limits), g.cache.Reconfigure(next.Cache.config())); err != nil {
+	err = errors.Join(
+		g.limits.Reload(limits), g.cache.Reconfigure(next.Cache.config()), g.sockets.Reload(next.socket()), g.feed.Reload(next.Feed.config()),
+	)
+	if err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	return g.repool(ctx, next.Pool, configured)
+}
+
+// repool puts another configuration of the nodes and of the queues in force. What queues on the bus were made with
+// stays (fixed names it).
+func (g *gatewayRole) repool(ctx context.Context, next nodes.Config, configured []*rpcapi.Node) error {
+	if g.queue != nil {
+		next.Queue.Timeout, next.MaxAnswer = g.cfg.Pool.Queue.Timeout, g.cfg.Pool.MaxAnswer
+		g.queue.Reorder(servingOrder(&next.Queue))
+	}
+	if err := g.pool.Reload(next); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
 	g.set.configure(ctx, configured)

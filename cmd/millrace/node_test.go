@@ -172,9 +172,9 @@ func TestReloadAppliesWhatItCanNamesWhatItCannotAndRefusesFaults(t *testing.T) {
 	eventually(t, "the first builder gets the first", func() bool { return len(first.got()) == 1 })
 
 	// By the watched file: a new builder, and a key that needs a restart.
-	write(path, one+two, "orders:\n  max_txs: 50\n")
+	write(path, one+two, "orders:\n  max_txs: 50\ningress:\n  max_body: 4MiB\n")
 	require.Equal(t, []any{"builders"}, p.line("reloaded", 1)["keys"])
-	require.Equal(t, []any{"orders.max_txs"}, p.line("changed keys need a restart", 1)["keys"])
+	require.Equal(t, []any{"ingress.max_body", "orders.max_txs"}, p.line("changed keys need a restart", 1)["keys"])
 	s.accepted(t, p.url("ingress"))
 	eventually(t, "both builders get the second", func() bool { return len(first.got()) == 2 && len(second.got()) >= 1 })
 

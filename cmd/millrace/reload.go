@@ -106,8 +106,11 @@ func (p *process) account(after []config.Setting) (applied, waiting []string) {
 }
 
 // fixed reports whether a reloadable key needs a restart this time: TLS goes on or off, which other
-// files do not, or the certificate is what this process shows to a bus elsewhere.
+// files do not, the certificate is what this process shows to a bus elsewhere, or the queues of calls are on the bus.
 func (p *process) fixed(key string, after []config.Setting) bool {
+	if p.gateway.fixed(key) {
+		return true
+	}
 	section, isTLS := strings.CutSuffix(strings.TrimSuffix(strings.TrimSuffix(key, "cert"), "key"), ".tls.")
 	if !isTLS {
 		return false
@@ -146,9 +149,10 @@ func (p *process) apply(ctx context.Context, cfg *Config) error {
 		}
 	}
 	if p.door != nil {
-		cfg.Ingress.MaxBody, cfg.Ingress.Orders = p.cfg.Ingress.MaxBody, p.cfg.Ingress.Orders
+		next := cfg.Ingress // account compares what is in cfg
+		next.MaxBody, next.Orders = p.cfg.Ingress.MaxBody, p.cfg.Ingress.Orders
 		// What needs a restart is named by account.
-		if err := p.door.Reload(cfg.Ingress); err != nil && !errors.Is(err, ingress.ErrNeedsRestart) {
+		if err := p.door.Reload(next); err != nil && !errors.Is(err, ingress.ErrNeedsRestart) {
 			return err
 		}
 	}

@@ -39,7 +39,8 @@ type trip struct {
 	said   *rpcapi.NodeError // the last node that said anything; nil: none did
 }
 
-// Call has a node answer c. Errors are those of rpcapi, and context.Cause(ctx) when the caller went.
+// Call has a node answer c. Errors are those of rpcapi, and context.Cause(ctx) when the caller went, with the number of
+// tries (rpcapi.TriesOf).
 func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error) {
 	t := trip{call: c, want: dispatch.Want{Class: c.Class, Client: c.Client, Node: c.Node, Received: c.Received, Position: dispatch.Back}}
 	t.want.Avoid = t.tried[:0]
@@ -49,7 +50,7 @@ func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error)
 	for {
 		place, err := p.places.Acquire(ctx, &t.want)
 		if err != nil {
-			return nil, err
+			return nil, rpcapi.Tried(err, t.answer.Tries)
 		}
 		t.enter(place)
 		began := time.Now()
@@ -64,7 +65,7 @@ func (p *Pool) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error)
 		}
 		p.m.retries.Inc()
 		if slices.Contains(t.want.Avoid, tag) && !retry.Pause(ctx, retry.Backoff(t.answer.Tries-1, againLeast, againMost)) {
-			return nil, context.Cause(ctx)
+			return nil, rpcapi.Tried(context.Cause(ctx), t.answer.Tries)
 		}
 		t.want.Avoid, t.want.Position = append(t.want.Avoid, tag), dispatch.Front
 	}
@@ -96,10 +97,10 @@ func (t *trip) failed(p *Pool, r result, tag rpcapi.Tag) error {
 	}
 	if t.call.Node != 0 && errors.Is(r.err, rpcapi.ErrUnreachable) && rpcapi.Lookup(t.call.Method).Safety == rpcapi.FilterUse {
 		// The filter died with its node, or what it had to tell is lost: only a new one is of use.
-		return rpcapi.ErrFilterNotFound
+		return rpcapi.Tried(rpcapi.ErrFilterNotFound, t.answer.Tries)
 	}
 	if t.said == nil || r.final {
-		return r.err
+		return rpcapi.Tried(r.err, t.answer.Tries)
 	}
 	t.said.Tries = t.answer.Tries
 	return t.said
@@ -114,7 +115,7 @@ func (p *Pool) known(tag rpcapi.Tag) *rpcapi.Node {
 
 // again reports whether another try is allowed and of use.
 func (p *Pool) again(t *trip, r result) bool {
-	if r.final || t.answer.Tries >= p.cfg.MaxTries {
+	if r.final || t.answer.Tries >= p.cfg().MaxTries {
 		return false
 	}
 	return !r.sent || Repeatable(t.call)
@@ -138,7 +139,7 @@ func Repeatable(c *rpcapi.Call) bool {
 // try makes the call at the place's node, which is released, and perhaps at a second one; it returns the node whose result
 // it is.
 func (p *Pool) try(ctx context.Context, t *trip, place dispatch.Place, began time.Time) (result, rpcapi.Tag) {
-	if p.cfg.HedgeAfter > 0 && t.call.Method != "" && rpcapi.Lookup(t.call.Method).Safety == rpcapi.Read {
+	if p.cfg().HedgeAfter > 0 && t.call.Method != "" && rpcapi.Lookup(t.call.Method).Safety == rpcapi.Read {
 		return p.hedged(ctx, t, place, began)
 	}
 	return p.once(ctx, t.call, place, began), place.Tag
@@ -152,7 +153,7 @@ func (p *Pool) once(ctx context.Context, c *rpcapi.Call, place dispatch.Place, b
 		return result{err: rpcapi.ErrNoNode}
 	}
 	n.m.inFlight.Inc()
-	a, sent, err := n.post(ctx, began.Add(p.cfg.Timeout), c.Body)
+	a, sent, err := n.post(ctx, began.Add(p.cfg().Timeout), c.Body)
 	took := time.Since(began)
 	n.m.inFlight.Dec()
 	p.places.Release(place)

@@ -22,6 +22,12 @@
 // Calls beyond the places of all nodes wait in egress/nodes/dispatch, by class, up to that class's cap and
 // gateway.queue.timeout. An answer is bounded by gateway.max_answer.
 //
+// # Reload
+//
+// Pool.Reload changes everything but gateway.drain, and Pool.Set the nodes, while calls wait and run. Neither takes a
+// call out of its queue or cuts one that is under way: a smaller queue and a node with fewer places refuse what comes
+// until enough of what they have is done.
+//
 // # Shutdown
 //
 // When the context of Run ends, calls that wait and run have gateway.drain; new ones are refused.

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -22,12 +23,15 @@ func (p *Pool) hedged(ctx context.Context, t *trip, place dispatch.Place, began 
 	both, cancel := context.WithCancelCause(ctx)
 	defer cancel(errOvertaken)
 	ends := make(chan end, 2)
+	// The slower try may still be sending when this returns, and the caller's bytes are the caller's again then.
+	own := *t.call
+	own.Body = bytes.Clone(own.Body)
 	ask := func(place dispatch.Place, began time.Time) {
-		ends <- end{p.once(both, t.call, place, began), place.Tag}
+		ends <- end{p.once(both, &own, place, began), place.Tag}
 	}
 	go ask(place, began)
 	under := 1
-	timer := time.NewTimer(p.cfg.HedgeAfter)
+	timer := time.NewTimer(p.cfg().HedgeAfter)
 	defer timer.Stop()
 	for {
 		select {

@@ -31,16 +31,28 @@ type Verifier func(*rpcapi.Node) (*tls.Config, error)
 // node is a node of the set.
 type node struct {
 	*rpcapi.Node
-	peer *wire.Peer
-	wire *wire.Head
-	m    *nodeMetrics
+	bounds bounds
+	peer   *wire.Peer
+	wire   *wire.Head
+	m      *nodeMetrics
+}
+
+// bounds are what of the configuration a node's connections are made with.
+type bounds struct {
+	conns, answer int
+	connect       time.Duration
+}
+
+func (c *Config) bounds(n *rpcapi.Node) bounds {
+	return bounds{conns: c.workers(n) + spareConns, answer: int(c.MaxAnswer), connect: c.Connect}
 }
 
 // open makes what is needed to call n; it does not dial.
-func (p *Pool) open(n *rpcapi.Node) (*node, error) {
+func (p *Pool) open(in *Config, n *rpcapi.Node) (*node, error) {
+	b := in.bounds(n)
 	cfg := wire.Config{
-		MaxConns: p.workers(n) + spareConns, IdleTimeout: idleTimeout, ConnectTimeout: p.cfg.Connect, KeepAlive: keepAlive,
-		MaxHead: maxHead, MaxBody: int(p.cfg.MaxAnswer),
+		MaxConns: b.conns, IdleTimeout: idleTimeout, ConnectTimeout: b.connect, KeepAlive: keepAlive,
+		MaxHead: maxHead, MaxBody: b.answer,
 	}
 	if n.Pin.Kind != 0 {
 		if p.verifier == nil {
@@ -61,14 +73,14 @@ func (p *Pool) open(n *rpcapi.Node) (*node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", n.Label, err)
 	}
-	return &node{Node: n, peer: peer, wire: head, m: p.m.node(n.Label)}, nil
+	return &node{Node: n, bounds: b, peer: peer, wire: head, m: p.m.node(n.Label)}, nil
 }
 
 // workers is how many calls n is given at a time.
-func (p *Pool) workers(n *rpcapi.Node) int {
+func (c *Config) workers(n *rpcapi.Node) int {
 	switch n.Workers {
 	case 0:
-		return p.cfg.Workers
+		return c.Workers
 	case rpcapi.NoWorkers:
 		return 0
 	default:

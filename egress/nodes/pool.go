@@ -24,14 +24,14 @@ var ErrSameTag = errors.New("two nodes have the same address, or the same tag by
 
 // Pool is the set of nodes. All methods may be called from any goroutine.
 type Pool struct {
-	cfg      Config
+	settings atomic.Pointer[Config] // never changed, only replaced, under mu
 	verifier Verifier
 	log      *slog.Logger
 	m        *metrics
 	places   *dispatch.Dispatcher
 	health   *health.Monitor
 
-	mu    sync.Mutex // one change of the set at a time
+	mu    sync.Mutex // one change of the set or the configuration at a time
 	nodes atomic.Pointer[map[rpcapi.Tag]*node]
 }
 
@@ -40,7 +40,8 @@ func New(cfg Config, verifier Verifier, log *slog.Logger, reg prometheus.Registe
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg, verifier: verifier, log: log, m: newMetrics(reg)}
+	p := &Pool{verifier: verifier, log: log, m: newMetrics(reg)}
+	p.settings.Store(&cfg)
 	p.nodes.Store(&map[rpcapi.Tag]*node{})
 	var err error
 	if p.places, err = dispatch.New(cfg.Queue.dispatch(cfg.Balance), reg); err != nil {
@@ -59,7 +60,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	g.Go(func() error {
 		<-gctx.Done()
 		p.places.Stop()
-		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Drain)
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg().Drain)
 		defer cancel()
 		return p.places.Drain(drain)
 	})
@@ -79,12 +80,17 @@ func (p *Pool) Run(ctx context.Context) error {
 func (p *Pool) Set(all []*rpcapi.Node) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.set(p.cfg(), all)
+}
+
+// set is Set; mu is held.
+func (p *Pool) set(cfg *Config, all []*rpcapi.Node) error {
 	before, after := *p.nodes.Load(), make(map[rpcapi.Tag]*node, len(all))
 	for _, n := range all {
 		if after[n.Tag] != nil {
 			return fmt.Errorf("%w: %s and %s", ErrSameTag, after[n.Tag].Label, n.Label)
 		}
-		is, err := p.keep(before[n.Tag], n)
+		is, err := p.keep(cfg, before[n.Tag], n)
 		if err != nil {
 			return err
 		}
@@ -93,7 +99,7 @@ func (p *Pool) Set(all []*rpcapi.Node) error {
 	p.nodes.Store(&after)
 	members, list := make([]dispatch.Member, 0, len(after)), make([]*rpcapi.Node, 0, len(after))
 	for _, n := range after {
-		members = append(members, dispatch.Member{Tag: n.Tag, Places: p.workers(n.Node), Weight: n.Weight})
+		members = append(members, dispatch.Member{Tag: n.Tag, Places: cfg.workers(n.Node), Weight: n.Weight})
 		list = append(list, n.Node)
 	}
 	p.places.Set(members)
@@ -110,13 +116,33 @@ func (p *Pool) Set(all []*rpcapi.Node) error {
 }
 
 // keep is the node n with the connections of was, if there are any that fit it.
-func (p *Pool) keep(was *node, n *rpcapi.Node) (*node, error) {
-	if was == nil || was.URI != n.URI || was.Workers != n.Workers {
-		return p.open(n)
+func (p *Pool) keep(cfg *Config, was *node, n *rpcapi.Node) (*node, error) {
+	if was == nil || was.URI != n.URI || was.bounds != cfg.bounds(n) {
+		return p.open(cfg, n)
 	}
 	is := *was
 	is.Node = n // its weight or its WebSocket may be another
 	return &is, nil
+}
+
+// cfg is the configuration in force.
+func (p *Pool) cfg() *Config { return p.settings.Load() }
+
+// Reload puts another configuration in force, or changes nothing if cfg has a fault. Calls that wait and run, and what
+// is known of the nodes, stay: a try that is under way has the time it began with. A node whose connections have other
+// bounds from now on gets new ones, and those in use end with their calls. Config.Drain stays as it was.
+func (p *Pool) Reload(cfg Config) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cfg.Drain = p.cfg().Drain
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	if err := p.set(&cfg, p.Nodes()); err != nil {
+		return err
+	}
+	p.settings.Store(&cfg)
+	return errors.Join(p.places.Reload(cfg.Queue.dispatch(cfg.Balance)), p.health.Reload(cfg.Health)) // both are valid
 }
 
 // Check asks n whether it could serve, without making it part of the set.
@@ -165,7 +191,7 @@ func (p *Pool) Room(ctx context.Context) error { return p.places.Room(ctx) }
 
 // Refuses says why n can't be in a set, whatever else is in it; nil: it can.
 func (p *Pool) Refuses(n *rpcapi.Node) error {
-	is, err := p.open(n)
+	is, err := p.open(p.cfg(), n)
 	if err != nil {
 		return err
 	}
@@ -178,7 +204,7 @@ func (p *Pool) ask(ctx context.Context, n *rpcapi.Node, body []byte) (int, []byt
 	is := (*p.nodes.Load())[n.Tag]
 	if is == nil || is.URI != n.URI {
 		var err error
-		if is, err = p.open(n); err != nil {
+		if is, err = p.open(p.cfg(), n); err != nil {
 			return 0, nil, err
 		}
 		defer is.peer.Close()
@@ -195,7 +221,7 @@ func (p *Pool) Beside(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, erro
 	if n == nil {
 		return nil, rpcapi.ErrNoNode
 	}
-	a, sent, err := n.post(ctx, time.Now().Add(p.cfg.Timeout), c.Body)
+	a, sent, err := n.post(ctx, time.Now().Add(p.cfg().Timeout), c.Body)
 	if r := judge(ctx, a, sent, err); r.err != nil {
 		return nil, r.err
 	}

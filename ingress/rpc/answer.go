@@ -135,10 +135,10 @@ func (d *Door) refuse(m *message, method *rpcapi.Method) error {
 
 // pass has a call answered by the cache or by a node.
 func (d *Door) pass(ctx context.Context, m *message, c *jsonrpc.Call, method *rpcapi.Method, raw []byte) (o outcome) {
-	call := &rpcapi.Call{
-		Class: m.client.Class, Body: raw, Method: method.Name, Block: method.Block(c.Request.Params),
-		Client: m.client.id(), Received: m.received, RequestID: m.client.RequestID,
-	}
+	e := d.errand(m)
+	defer e.end()
+	call := &e.call
+	call.Body, call.Method, call.Block = raw, method.Name, method.Block(c.Request.Params)
 	if method.Safety == rpcapi.FilterUse {
 		var ok bool
 		if call.Body, call.Node, ok = rpcapi.UntagRequest(raw); !ok {
@@ -146,10 +146,9 @@ func (d *Door) pass(ctx context.Context, m *message, c *jsonrpc.Call, method *rp
 		}
 	}
 	if d.ports.Cache != nil && c.Request.ID != nil && method.Cache != rpcapi.CacheNever {
-		fetch := func(ctx context.Context) (*rpcapi.Answer, error) { return d.call(ctx, call) }
-		o.answer, o.source, o.err = d.ports.Cache.Do(ctx, call, *method, c.Request.Params, c.Request.ID, fetch)
+		o.answer, o.source, o.err = d.ports.Cache.Do(ctx, call, *method, c.Request.Params, c.Request.ID, e.fetch)
 	} else {
-		o.answer, o.err = d.call(ctx, call)
+		o.answer, o.err = e.fetch(ctx)
 	}
 	if o.err != nil {
 		if node, ok := errors.AsType[*rpcapi.NodeError](o.err); ok {
@@ -184,6 +183,7 @@ func (m *message) note(err error) fault {
 		return fault{}
 	}
 	f := faultOf(err)
+	m.tries = max(m.tries, rpcapi.TriesOf(err))
 	if m.reason == "" || f.retry > m.fault.retry {
 		m.reason, m.fault = f.reason, f
 	}

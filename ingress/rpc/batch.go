@@ -19,6 +19,7 @@ var errNoJSON = &refusal{reason: rpcapi.ReasonNodeError, code: jsonrpc.CodeInter
 // batch has all calls of a batch answered and joins the answers in the order of the calls.
 func (d *Door) batch(ctx context.Context, m *message) []byte {
 	m.outcomes = append(m.outcomes, make([]outcome, len(m.calls))...)
+	m.wait()
 	d.runAll(ctx, m)
 	out := append(m.out, '[')
 	for i := range m.calls {

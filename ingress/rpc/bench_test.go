@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"millrace/ingress/rpc/cache"
 	"millrace/internal/rpcapi"
 )
 
@@ -48,9 +50,11 @@ func BenchmarkHandler(b *testing.B) {
 		{"bare/120B", http.HandlerFunc(bare), call120},
 		{"bare/150kB", http.HandlerFunc(bare), bundle},
 		{"prio/120B", doorOf(b, DialectPrio), call120},
+		{"prio/20kB", doorOf(b, DialectPrio), bundle[:20_000]},
 		{"prio/150kB", doorOf(b, DialectPrio), bundle},
 		{"jsonrpc/120B", doorOf(b, DialectJSONRPC), call120},
 		{"jsonrpc/batch10", doorOf(b, DialectJSONRPC), batch},
+		{"hit/60B", doorOf(b, DialectJSONRPC, kept(b)), callChainID},
 	} {
 		b.Run(bb.name, func(b *testing.B) { serve(b, bb.handler, bb.body) })
 	}
@@ -64,10 +68,13 @@ func bare(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(theAnswer)
 }
 
-func doorOf(b *testing.B, dialect Dialect) http.Handler {
+func doorOf(b *testing.B, dialect Dialect, changes ...func(*Config, *Ports)) http.Handler {
 	b.Helper()
-	node := &constant{rpcapi.Answer{Status: 200, Body: theAnswer, Tries: 1, Height: 20_000_000, QueueStart: 1}}
-	d, err := New(DefaultConfig(dialect), Ports{Caller: node}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	cfg, ports := DefaultConfig(dialect), Ports{Caller: &constant{rpcapi.Answer{Status: 200, Body: theAnswer, Tries: 1, Height: 20_000_000, QueueStart: 1}}}
+	for _, change := range changes {
+		change(&cfg, &ports)
+	}
+	d, err := New(cfg, ports, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(b, err)
 	return d.handler()
 }
@@ -90,19 +97,39 @@ func serve(b *testing.B, h http.Handler, body string) {
 	}
 }
 
+// still is a chain that stands still.
+type still struct{}
+
+func (still) Head() rpcapi.Head {
+	return rpcapi.Head{Number: 20_000_000, Finalized: 19_999_900, Hash: [32]byte{1}}
+}
+
+// kept puts a cache before the node, which answers from memory from the second call on.
+func kept(tb testing.TB) func(*Config, *Ports) {
+	tb.Helper()
+	c, err := cache.New(cache.Config{MaxBytes: 1 << 20}, still{}, prometheus.NewRegistry())
+	require.NoError(tb, err)
+	return func(_ *Config, p *Ports) { p.Cache = c }
+}
+
+// callChainID is what the comparison with prio-load-balancer sends for the cache.
+const callChainID = `{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}`
+
 // BenchmarkServer is the same over loopback, one connection: the door beside a bare handler in the same kind of
 // server.
 func BenchmarkServer(b *testing.B) {
-	b.Run("bare", func(b *testing.B) { overLoopback(b, DialectPrio, http.HandlerFunc(bare)) })
-	b.Run("prio", func(b *testing.B) { overLoopback(b, DialectPrio, nil) })
-	b.Run("jsonrpc", func(b *testing.B) { overLoopback(b, DialectJSONRPC, nil) })
+	b.Run("bare", func(b *testing.B) { overLoopback(b, DialectPrio, call120, http.HandlerFunc(bare)) })
+	b.Run("prio", func(b *testing.B) { overLoopback(b, DialectPrio, call120, nil) })
+	b.Run("jsonrpc", func(b *testing.B) { overLoopback(b, DialectJSONRPC, call120, nil) })
+	b.Run("hit", func(b *testing.B) { overLoopback(b, DialectJSONRPC, callChainID, nil, kept(b)) })
 }
 
-func overLoopback(b *testing.B, dialect Dialect, h http.Handler) {
+func overLoopback(b *testing.B, dialect Dialect, body string, h http.Handler, changes ...func(*Config, *Ports)) {
 	b.Helper()
-	f := made(b, dialect, func(_ *Config, p *Ports) {
+	changes = append(changes, func(_ *Config, p *Ports) {
 		p.Caller = &constant{rpcapi.Answer{Status: 200, Body: theAnswer, Tries: 1, Height: 20_000_000, QueueStart: 1}}
 	})
+	f := made(b, dialect, changes...)
 	if h == nil {
 		h = f.handler()
 	}
@@ -116,8 +143,7 @@ func overLoopback(b *testing.B, dialect Dialect, h http.Handler) {
 	conn, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", l.Addr().String())
 	require.NoError(b, err)
 	defer conn.Close()
-	ask := []byte("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 116\r\n\r\n" + call120)
-	require.Len(b, call120, 116)
+	ask := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	buf := make([]byte, 4096)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 
@@ -20,6 +19,9 @@ const (
 	firstRead = 256 << 10
 	// unknownLength is where a body begins to grow that does not say how long it is.
 	unknownLength = 4 << 10
+	// keptBody bounds what a message keeps for the body of the next one: most bodies fit, and a few large ones do not
+	// stay in memory for many small ones.
+	keptBody = 64 << 10
 	// gzipOverhead is what a decompressor holds, charged to the budget.
 	gzipOverhead = 64 << 10
 )
@@ -34,35 +36,27 @@ var (
 
 // budget bounds the bytes of all bodies in flight. Nobody waits for it: when it is used up, a request is refused.
 type budget struct {
-	total int64
+	total atomic.Int64
 	inUse atomic.Int64
 }
 
 func (b *budget) grow(n int64) bool {
-	if b.inUse.Add(n) <= b.total {
+	if b.inUse.Add(n) <= b.total.Load() {
 		return true
 	}
 	b.inUse.Add(-n)
 	return false
 }
 
-// body is one request's bytes. They are never used again after it, because a node's wire may still hold them.
+// body is one request's bytes. They are used again by another one, when everybody who was given them has returned.
 type body struct {
 	data []byte
-	held int64 // of the budget
+	room []byte // what data is in, unless it was too small; at most keptBody
+	held int64  // of the budget
 }
 
 // read reads a body of at most limit bytes, and no byte behind them. The caller releases b.held in any case.
-func (d *Door) read(b *body, w http.ResponseWriter, r *http.Request, limit int64, gz Switch) error {
-	if err := d.readAll(b, r, limit, gz); err != nil {
-		return err // the deadline stays, for what the server still reads to keep the connection
-	}
-	// The deadline for the body would end the call's context, too, while that waits for a node.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a test's writer has none
-	return nil
-}
-
-func (d *Door) readAll(b *body, r *http.Request, limit int64, gz Switch) error {
+func (d *Door) read(b *body, r *http.Request, limit int64, gz Switch) error {
 	size := r.ContentLength
 	if size == 0 {
 		return nil
@@ -102,7 +96,11 @@ func (d *Door) fill(b *body, src io.Reader, size, limit int64) error {
 	if !d.reserve(b, next) {
 		return rpcapi.ErrQueueFull
 	}
-	b.data = make([]byte, 0, next)
+	if int64(cap(b.room)) >= next {
+		b.data = b.room[:0:next]
+	} else {
+		b.data = make([]byte, 0, next)
+	}
 	for {
 		if len(b.data) == cap(b.data) {
 			switch n := int64(len(b.data)); {

@@ -34,11 +34,14 @@ type Door struct {
 	certificate *certificate.Pair
 	metrics     *metrics
 	budget      budget
-	sockets     *listener.Visits // the server does not wait for them
-	messages    sync.Pool        // of *message
-	zippers     sync.Pool        // of *gzip.Writer
-	unzippers   sync.Pool        // of *gzip.Reader
-	jsonType    []string         // Content-Type of answers
+	sockets     *listener.Visits                  // the server does not wait for them
+	messages    sync.Pool                         // of *message
+	zippers     sync.Pool                         // of *gzip.Writer
+	unzippers   sync.Pool                         // of *gzip.Reader
+	errands     sync.Pool                         // of *errand
+	jsonType    []string                          // Content-Type of answers
+	sources     [rpcapi.SourceBypass + 1][]string // X-LB-Cache of answers
+	last        atomic.Pointer[blockLine]
 	sampled     atomic.Uint64
 	inflight    atomic.Int64
 
@@ -60,11 +63,16 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		return nil, ErrPort
 	}
 	d := &Door{
-		ports: ports, log: log, budget: budget{total: cfg.InflightBytes}, sockets: listener.NewVisits(),
+		ports: ports, log: log, sockets: listener.NewVisits(),
 		jsonType: []string{"application/json"}, reading: readTimeout, writing: writeTimeout, listener: listener.New("calls"),
 	}
 	d.policy.Store(p)
+	d.budget.total.Store(cfg.InflightBytes)
 	d.messages.New = func() any { return new(message) }
+	d.errands.New = func() any { return newErrand(d) }
+	for s := rpcapi.SourceHit; s <= rpcapi.SourceBypass; s++ {
+		d.sources[s] = []string{s.String()}
+	}
 	d.metrics = newMetrics(prometheus.WrapRegistererWith(prometheus.Labels{"listener": cmp.Or(cfg.Name, cfg.Listen)}, reg), d)
 	d.certificate = listener.NewCertificate("tls.cert", "tls.key", log, d.metrics.reloads)
 	return d, nil

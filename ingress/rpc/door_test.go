@@ -275,6 +275,9 @@ func TestReloadChangesWhatItCan(t *testing.T) {
 	require.ErrorIs(t, err, ErrNeedsRestart)
 	require.ErrorContains(t, err, "addr, max_connections")
 	require.NotContains(t, f.post("/", request("1", "debug_x", "")).body, "not allowed")
+	cfg.InflightBytes = cfg.MaxBody + 1
+	_ = f.Reload(cfg)
+	require.Equal(t, cfg.InflightBytes, f.budget.total.Load())
 	cfg.MaxBody = 0
 	require.ErrorIs(t, f.Reload(cfg), ErrConfig)
 	require.NotContains(t, f.post("/", request("1", "debug_x", "")).body, "not allowed")

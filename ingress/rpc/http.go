@@ -17,10 +17,11 @@ func (d *Door) rpc(w http.ResponseWriter, r *http.Request) {
 	m := d.begin(r, dialectJSONRPC)
 	defer d.end(m)
 	var reply []byte
-	if err := d.read(&m.body, w, r, m.policy.MaxBody, m.policy.Gzip); err != nil {
+	if err := d.read(&m.body, r, m.policy.MaxBody, m.policy.Gzip); err != nil {
 		w.Header()["Connection"] = []string{"close"} // the rest of the body was not read; don't wait for it
 		reply = m.fail(err, nil)
 	} else {
+		m.writer = w
 		reply = d.answer(r.Context(), m, m.body.data)
 	}
 	m.elapsed = time.Since(m.received)
@@ -47,18 +48,32 @@ func (d *Door) rpcHeaders(h http.Header, m *message) {
 	if a := m.answer; a != nil {
 		m.tries, m.height, m.node = a.Tries, a.Height, a.Node
 	}
-	if m.tries > 0 {
-		h["X-Lb-Tries"] = []string{strconv.Itoa(m.tries)}
-	}
+	triesHeader(h, m.tries)
 	if m.height > 0 {
-		h["X-Lb-Block"] = []string{strconv.FormatUint(m.height, 10)}
+		h["X-Lb-Block"] = d.block(m.height)
 	}
 	if m.source != 0 {
-		h["X-Lb-Cache"] = []string{m.source.String()}
+		h["X-Lb-Cache"] = d.sources[m.source]
 	}
 	if m.node != nil && m.policy.NodeHeader == On {
 		h["X-Lb-Node"] = []string{m.node.Label}
 	}
+}
+
+// blockLine is a header's value; whoever has the same height shares it.
+type blockLine struct {
+	height uint64
+	value  []string
+}
+
+// block is a height as a header's value. Most answers are of one head.
+func (d *Door) block(height uint64) []string {
+	if l := d.last.Load(); l != nil && l.height == height {
+		return l.value
+	}
+	l := &blockLine{height, []string{strconv.FormatUint(height, 10)}}
+	d.last.Store(l)
+	return l.value
 }
 
 // zipFrom is the size from which compressing pays.

@@ -34,7 +34,9 @@ type node struct {
 
 func (n *node) Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error) {
 	n.mu.Lock()
-	n.got = append(n.got, c)
+	own := *c // it is the door's again afterwards
+	own.Body = bytes.Clone(c.Body)
+	n.got = append(n.got, &own)
 	answer := n.answer
 	n.mu.Unlock()
 	return answer(ctx, c)

@@ -28,6 +28,8 @@ type message struct {
 	received time.Time
 	body     body
 	carrier  carrier
+	// writer is there as long as the deadline for the body is.
+	writer http.ResponseWriter
 
 	calls    []jsonrpc.Call
 	outcomes []outcome
@@ -71,7 +73,10 @@ func (d *Door) end(m *message) {
 
 // recycle keeps m's buffers, unless they are large, and nothing of the request.
 func (d *Door) recycle(m *message) {
-	next := message{calls: m.calls, outcomes: m.outcomes, out: m.out[:0]}
+	next := message{calls: m.calls, outcomes: m.outcomes, out: m.out[:0], body: body{room: m.body.room}}
+	if m.carrier == overHTTP && cap(m.body.data) > cap(m.body.room) && cap(m.body.data) <= keptBody {
+		next.body.room = m.body.data[:0]
+	}
 	if cap(next.out) > keptOut {
 		next.out = nil
 	}
@@ -83,6 +88,15 @@ func (d *Door) recycle(m *message) {
 	next.calls, next.outcomes = next.calls[:0], next.outcomes[:0]
 	*m = next
 	d.messages.Put(m)
+}
+
+// wait readies a message for waiting for a node: the deadline for the body would end the call's context, too. What is
+// answered from memory does not need that.
+func (m *message) wait() {
+	if m.writer != nil {
+		_ = http.NewResponseController(m.writer).SetReadDeadline(time.Time{}) // a test's writer has none
+		m.writer = nil
+	}
 }
 
 // call has a node answer c. A fault in what is behind the port costs this call only.

@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 	}
 	gauge("millrace_gateway_inflight_requests", "Requests and WebSocket messages that are not answered yet.", d.inflight.Load)
 	gauge("millrace_gateway_inflight_bytes", "Bytes reserved for request bodies in flight.", d.budget.inUse.Load)
-	gauge("millrace_gateway_inflight_capacity_bytes", "Bytes that request bodies in flight may reserve.", func() int64 { return d.budget.total })
+	gauge("millrace_gateway_inflight_capacity_bytes", "Bytes that request bodies in flight may reserve.", d.budget.total.Load)
 	return m
 }
 

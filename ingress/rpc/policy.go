@@ -58,7 +58,6 @@ func (d *Door) Reload(cfg Config) error {
 	var changed []string
 	keep(&changed, "addr", &cfg.Listen, old.Listen)
 	keep(&changed, "dialect", &cfg.Dialect, old.Dialect)
-	keep(&changed, "inflight_bytes", &cfg.InflightBytes, old.InflightBytes)
 	keep(&changed, "max_connections", &cfg.MaxConnections, old.MaxConnections)
 	if (cfg.TLS == TLS{}) != (old.TLS == TLS{}) {
 		keep(&changed, "tls", &cfg.TLS, old.TLS)
@@ -73,6 +72,7 @@ func (d *Door) Reload(cfg Config) error {
 		}
 	}
 	d.policy.Store(p)
+	d.budget.total.Store(cfg.InflightBytes)
 	if len(changed) > 0 {
 		return fmt.Errorf("%w: %s", ErrNeedsRestart, strings.Join(changed, ", "))
 	}

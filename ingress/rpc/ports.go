@@ -10,7 +10,7 @@ import (
 )
 
 // Caller has a call answered by a node. Errors are rpcapi's; an *rpcapi.NodeError is a node's own answer. The call
-// and its bytes stay as they are for ever; the answer's are the door's.
+// and its bytes are the door's again when Call has returned; the answer's are the door's.
 type Caller interface {
 	Call(ctx context.Context, c *rpcapi.Call) (*rpcapi.Answer, error)
 }
@@ -22,7 +22,7 @@ type Limits interface {
 }
 
 // Cache answers a call, or has fetch do it; the answer's body has the given id. A call without an id is not
-// brought here.
+// brought here. Do has returned when fetch has, and keeps nothing of what it was given.
 type Cache interface {
 	Do(ctx context.Context, c *rpcapi.Call, m rpcapi.Method, params, id []byte,
 		fetch func(context.Context) (*rpcapi.Answer, error)) (*rpcapi.Answer, rpcapi.Source, error)

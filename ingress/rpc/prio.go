@@ -15,7 +15,7 @@ import (
 func (d *Door) prio(w http.ResponseWriter, r *http.Request) {
 	m := d.begin(r, dialectPrio)
 	defer d.end(m)
-	if err := d.read(&m.body, w, r, m.policy.MaxBody, Off); err != nil {
+	if err := d.read(&m.body, r, m.policy.MaxBody, Off); err != nil {
 		w.Header()["Connection"] = []string{"close"} // the rest of the body was not read; don't wait for it
 		d.failPrio(r.Context(), w, m, err)
 		return
@@ -24,9 +24,11 @@ func (d *Door) prio(w http.ResponseWriter, r *http.Request) {
 		d.failPrio(r.Context(), w, m, err)
 		return
 	}
-	a, err := d.call(r.Context(), &rpcapi.Call{
-		Class: m.client.Class, Body: m.body.data, Client: m.client.id(), Received: m.received, RequestID: m.client.RequestID,
-	})
+	m.writer = w
+	e := d.errand(m)
+	defer e.end()
+	e.call.Body = m.body.data
+	a, err := e.ask(r.Context())
 	if err != nil {
 		d.failPrio(r.Context(), w, m, err)
 		return
@@ -77,6 +79,7 @@ func (d *Door) failPrio(ctx context.Context, w http.ResponseWriter, m *message, 
 	m.elapsed = time.Since(m.received)
 	if node, ok := errors.AsType[*rpcapi.NodeError](err); ok && len(node.Body) > 0 {
 		m.reason, m.tries, m.node = rpcapi.ReasonNodeError, node.Tries, node.Node
+		triesHeader(w.Header(), m.tries)
 		d.write(ctx, w, m, node.Status, node.Body)
 		return
 	}
@@ -91,12 +94,20 @@ func (d *Door) failPrio(ctx context.Context, w http.ResponseWriter, m *message, 
 			f.text = "the body is cut short"
 		}
 	}
-	m.reason = f.reason
+	m.reason, m.tries = f.reason, rpcapi.TriesOf(err)
 	h := w.Header()
+	triesHeader(h, m.tries)
 	f.headers(h)
 	h.Set("Content-Type", "text/plain; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	d.write(ctx, w, m, f.prio, append([]byte(f.text), '\n'))
+}
+
+// triesHeader says how many nodes were asked, if any was.
+func triesHeader(h http.Header, tries int) {
+	if tries > 0 {
+		h["X-Lb-Tries"] = []string{strconv.Itoa(tries)}
+	}
 }
 
 // emptyNodeError is prio-load-balancer's text for a node that failed without a word.

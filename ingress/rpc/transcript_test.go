@@ -146,14 +146,16 @@ func (p *player) config(at, rest string) {
 }
 
 // failure is an error that has this reason, with a secret in its text.
-func failure(t *testing.T, at, reason string) error {
+func failure(t *testing.T, at, rest string) error {
 	t.Helper()
+	reason, tries, _ := strings.Cut(rest, " ")
+	n, _ := strconv.Atoi(tries)
 	for _, err := range []error{
 		rpcapi.ErrQueueFull, rpcapi.ErrQueueTimeout, rpcapi.ErrNodeTimeout, rpcapi.ErrNoNode, rpcapi.ErrUnreachable,
 		rpcapi.ErrFilterNotFound, rpcapi.ErrAnswerTooLarge, rpcapi.ErrStopping, context.Canceled,
 	} {
 		if string(rpcapi.ReasonOf(err)) == reason {
-			return fmt.Errorf("secret: %w", err)
+			return fmt.Errorf("secret: %w", rpcapi.Tried(err, n))
 		}
 	}
 	require.Equal(t, "internal", reason, at)

@@ -58,7 +58,7 @@ type Bus struct {
 
 // Dial starts the embedded server, or connects to the one at cfg.URL, waiting for it with a log
 // line until ctx ends. Beside an embedded server it also makes streams, consumers and buckets what
-// this version declares; elsewhere that is the job of `millrace streams apply`, and until it is
+// this version declares, without the order pipeline's where no order can come; elsewhere that is the job of `millrace streams apply`, and until it is
 // done Healthy says so. Everything it needs later is opened at its first use.
 func Dial(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logger, reg prometheus.Registerer) (*Bus, error) {
 	if err := cfg.Validate(); err != nil {
@@ -78,6 +78,9 @@ func Dial(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logg
 
 func newBus(ctx context.Context, cfg Config, topo subjects.Options, log *slog.Logger, reg prometheus.Registerer) *Bus {
 	topo.Replicas = max(cfg.Replicas, 1)
+	if cfg.Embedded() && !cfg.hasOrders() {
+		topo = topo.WithoutOrders()
+	}
 	b := &Bus{
 		cfg: cfg, topo: topo, id: nuid.Next(), log: log, m: newMetrics(reg),
 		buckets:  buckets{open: make(map[string]jetstream.KeyValue)},

@@ -48,15 +48,31 @@ func (b *Bus) furnish(ctx context.Context, control *link) error {
 	if !b.server.Unclean() {
 		return nil
 	}
-	var streams []string
-	for _, p := range order.Priorities {
-		streams = append(streams, subjects.StreamIn(p), subjects.StreamOK(p))
+	streams, err := pathStreams(ctx, control.js)
+	if err != nil {
+		return fmt.Errorf("burn sequences: %w", err)
 	}
 	b.log.LogAttrs(ctx, slog.LevelWarn, "machine died: burning sequences", slog.Int("count", upkeep.BurnCount))
 	if err := upkeep.Burn(ctx, control.js, streams, upkeep.BurnCount); err != nil {
 		return fmt.Errorf("burn sequences: %w", err)
 	}
 	return b.server.Settled()
+}
+
+// pathStreams are the streams between the stages, as far as there are any: a process that has none of its own may have
+// been given the store of one that has.
+func pathStreams(ctx context.Context, js jetstream.JetStream) (names []string, err error) {
+	for _, p := range order.Priorities {
+		for _, name := range []string{subjects.StreamIn(p), subjects.StreamOK(p)} {
+			switch _, err := js.Stream(ctx, name); {
+			case err == nil:
+				names = append(names, name)
+			case !errors.Is(err, jetstream.ErrStreamNotFound):
+				return nil, err
+			}
+		}
+	}
+	return names, nil
 }
 
 func emptyLeases(ctx context.Context, js jetstream.JetStream) error {

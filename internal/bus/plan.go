@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"millrace/internal/order"
 	"millrace/subjects"
 )
 
@@ -89,7 +88,7 @@ func (b *Bus) declared() []step {
 	for _, s := range subjects.Streams(b.topo) {
 		steps = append(steps, step{Change{Kind: KindStream, Name: s.Name}, &streamPart{s}})
 	}
-	for _, p := range order.Priorities {
+	for _, p := range b.topo.Classes() {
 		workers := &consumerPart{stream: subjects.StreamIn(p), declare: b.workerConsumer}
 		steps = append(steps, step{Change{Kind: KindConsumer, Name: workers.stream + "/" + subjects.WorkerDurable}, workers})
 	}

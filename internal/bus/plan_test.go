@@ -281,6 +281,42 @@ func TestRule07SequencesAreBurntAfterTheMachineDied(t *testing.T) {
 	require.Equal(t, uint64(1), r.Sequence)
 }
 
+func TestAGatewayAloneMakesNothingOfTheOrderPipeline(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	alone := func(role string) []string {
+		topo := testTopology()
+		topo.Gateway, topo.EngineMaxBytes, topo.EngineMaxAge = role == "gateway", 1<<20, time.Hour
+		if role == "gateway" {
+			topo.EngineMaxBytes = 0
+		}
+		cfg := Config{StoreDir: filepath.Join(dir, "nats"), Sync: SyncInterval, Replicas: 1, Role: role, Tap: TapOff}
+		b, err := Dial(t.Context(), cfg, topo, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		require.NoError(t, err)
+		stop := background(t, b.Run)
+		require.NoError(t, b.Healthy())
+		_, err = b.Targets(t.Context())
+		require.NoError(t, err)
+		l, err := b.links.link(lane{use: useControl})
+		require.NoError(t, err)
+		var names []string
+		list := l.js.StreamNames(t.Context())
+		for name := range list.Name() {
+			names = append(names, name)
+		}
+		require.NoError(t, list.Err())
+		stop()
+		slices.Sort(names)
+		return names
+	}
+	require.Equal(t, []string{"KV_LEASES", "KV_STATE", "KV_gateway_nodes"}, alone("gateway"))
+	for _, name := range alone("engine") {
+		require.NotRegexp(t, "^(IN|OK)_|^(DONE|REJECTED|RECORD|KV_REFUSALS|KV_SUSPECTS)$", name)
+	}
+	require.Contains(t, alone("node"), "IN_HIGH", "the same store can become a node's")
+	require.Contains(t, alone("gateway"), "IN_HIGH", "and what there is stays")
+}
+
 func TestConfigReportsEveryFault(t *testing.T) {
 	c := Config{Sync: "never", Replicas: 9, Listen: "x", MaxStore: -1, TLS: TLSConfig{Cert: "a"}}
 	err := c.Validate()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -33,12 +34,23 @@ type section struct {
 	Gzip   bool          `name:"gzip" help:"Accept gzip."`
 	Level  string        `name:"level" help:"How much." default:"info" enum:"debug,info"`
 	Nets   []string      `name:"nets" help:"Networks."`
+	Mode   mode          `name:"mode" help:"By name." default:"fast"`
 	Codes  []int         `name:"codes" help:"Numbers."`
 	Token  string        `name:"token" help:"A secret." secret:""`
 	URL    string        `name:"url" help:"Elsewhere."`
 	Limit  struct {
 		Count int `name:"count" help:"How many." default:"5"`
 	} `embed:"" prefix:"limit."`
+}
+
+// mode is a number that people write as a word.
+type mode int
+
+func (m mode) MarshalText() ([]byte, error) { return []byte([]string{"slow", "fast"}[m]), nil }
+
+func (m *mode) UnmarshalText(b []byte) error {
+	*m = mode(slices.Index([]string{"slow", "fast"}, string(b)))
+	return nil
 }
 
 type grammar struct {
@@ -285,6 +297,7 @@ func TestReferenceHasEveryKeyOnce(t *testing.T) {
 	}
 	require.Contains(t, out, "## door\n")
 	require.Contains(t, out, "| `door.body` | bytes | `10MiB` | Largest body. |")
+	require.Contains(t, out, "| `door.mode` | string | `fast` | By name. |")
 	require.Contains(t, out, "*Reloadable.*")
 	require.Contains(t, out, "Also read from `OLD_DEBUG`.")
 	require.Contains(t, out, "One of `debug`, `info`.")

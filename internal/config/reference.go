@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"fmt"
 	"io"
 	"reflect"
@@ -26,6 +27,8 @@ func typeName(f *kong.Flag) string {
 		return "bool"
 	case t.Kind() == reflect.String:
 		return "string"
+	case t.Implements(reflect.TypeFor[encoding.TextMarshaler]()) && t.Kind() != reflect.Struct:
+		return "string" // a number that is read and written by name
 	case f.Target.CanInt() || f.Target.CanUint():
 		return "int"
 	case f.Target.CanFloat():

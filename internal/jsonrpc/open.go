@@ -115,6 +115,7 @@ func (e *envelope) finishOpen() (Request, *Error) {
 func Member(body []byte, name string) []byte {
 	p := parsers.Get().(*parser) //nolint:forcetypeassert // holds nothing else
 	defer p.release()
+	p.body = body
 	p.source = *bytes.NewBuffer(body)
 	p.dec.Reset(&p.source, jsontext.AllowDuplicateNames(true))
 	if p.dec.PeekKind() != jsontext.KindBeginObject {

@@ -68,11 +68,19 @@ func (p *parser) end() *Error {
 	return nil
 }
 
+// release gives p back. Its decoder still knows the body, which nobody looks at: only a large one is worth being forgotten
+// at once.
 func (p *parser) release() {
+	large := len(p.body) > keptBody
 	p.body, p.source = nil, bytes.Buffer{}
-	p.dec.Reset(&p.source)
+	if large {
+		p.dec.Reset(&p.source)
+	}
 	parsers.Put(p)
 }
+
+// keptBody is up to how many bytes a parser that waits to be used may keep from being collected.
+const keptBody = 64 << 10
 
 func (p *parser) single() ([]Call, *Error) {
 	call, err := p.call()

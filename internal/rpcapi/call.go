@@ -32,7 +32,8 @@ func (c Class) String() string {
 	}
 }
 
-// Call is one request on its way to a node. Nobody changes it, or its bytes, once it was handed over.
+// Call is one request on its way to a node. Nobody changes it, or its bytes, while somebody has it who was given it; who
+// keeps anything of it for longer than until he returns makes a copy.
 type Call struct {
 	Class Class
 	// Body is what the node gets, byte for byte: one JSON-RPC request, or whatever came where nobody read it.
@@ -50,6 +51,8 @@ type Call struct {
 	Received time.Time
 	// RequestID is the caller's name for the call, for logs.
 	RequestID string
+	// Waits is called by who has the call wait for the answer to another one, before it does; nil: nobody minds.
+	Waits func()
 }
 
 // Answer is what a node said.

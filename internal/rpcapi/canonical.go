@@ -53,18 +53,26 @@ func (m Method) Canonical(dst, params []byte, head *Head) ([]byte, Life) {
 	if m.Safety != Read || m.Cache == CacheNever || m.Cache == 0 || len(params) > maxCanonical {
 		return dst, 0
 	}
+	var all [maxParams][]byte
+	if len(params) == 0 || string(params) == "[]" { // what is asked most needs no reading
+		return m.canonical(dst, &all, 0, head)
+	}
 	s := scratches.Get().(*scratch) //nolint:forcetypeassert // holds nothing else
 	defer s.release()
 	var ok bool
 	if s.params, ok = appendLower(s.params[:0], params); !ok {
 		return dst, 0
 	}
-	var all [maxParams][]byte
 	n, ok := split(&all, s.params)
 	if !ok {
 		return dst, 0
 	}
-	said, n, ok := m.locate(&all, n)
+	return m.canonical(dst, &all, n, head)
+}
+
+// canonical is Canonical of the first n parameters, in lower case.
+func (m Method) canonical(dst []byte, all *[maxParams][]byte, n int, head *Head) ([]byte, Life) {
+	said, n, ok := m.locate(all, n)
 	if !ok {
 		return dst, 0
 	}

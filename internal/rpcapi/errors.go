@@ -36,6 +36,36 @@ type NodeError struct {
 
 func (e *NodeError) Error() string { return "the node answered with an error status" }
 
+// TriedError is one of the errors above after nodes had been asked: errors.Is finds which.
+type TriedError struct {
+	Err   error
+	Tries int // how many nodes were asked
+}
+
+func (e *TriedError) Error() string { return e.Err.Error() }
+
+// Unwrap is what went wrong.
+func (e *TriedError) Unwrap() error { return e.Err }
+
+// Tried is err with how many nodes were asked; with none of them it is err alone.
+func Tried(err error, tries int) error {
+	if tries == 0 {
+		return err
+	}
+	return &TriedError{Err: err, Tries: tries}
+}
+
+// TriesOf is how many nodes had been asked when a call failed, as far as err says.
+func TriesOf(err error) int {
+	if e, ok := errors.AsType[*NodeError](err); ok {
+		return e.Tries
+	}
+	if e, ok := errors.AsType[*TriedError](err); ok {
+		return e.Tries
+	}
+	return 0
+}
+
 // Reason is why a call failed, for metrics, logs and X-LB-Error.
 type Reason string
 

@@ -11,6 +11,7 @@ import (
 type reader struct {
 	dec    jsontext.Decoder
 	source bytes.Buffer
+	large  bool // what it reads
 }
 
 var readers = sync.Pool{New: func() any { return new(reader) }} //nolint:gochecknoglobals // a pool is shared by nature
@@ -18,14 +19,18 @@ var readers = sync.Pool{New: func() any { return new(reader) }} //nolint:gocheck
 // read borrows a reader; release gives it back, after which no view may be taken from it.
 func read(body []byte) *reader {
 	r := readers.Get().(*reader) //nolint:forcetypeassert // holds nothing else
-	r.source = *bytes.NewBuffer(body)
+	r.source, r.large = *bytes.NewBuffer(body), len(body) > maxKept
 	r.dec.Reset(&r.source, jsontext.AllowDuplicateNames(true))
 	return r
 }
 
+// release gives r back. Its decoder still knows what it read, which nobody looks at: only what is large is worth being
+// forgotten at once.
 func (r *reader) release() {
 	r.source = bytes.Buffer{}
-	r.dec.Reset(&r.source)
+	if r.large {
+		r.dec.Reset(&r.source)
+	}
 	readers.Put(r)
 }
 

@@ -105,6 +105,65 @@ func TestGatewayReloadKeepsConnectionsAndCalls(t *testing.T) {
 	kept()
 }
 
+// A reload of queues, places, checks and times finds calls that wait and run, and a node that is known to be dead: all
+// of it stays.
+func TestGatewayReloadKeepsQueuesAndHealth(t *testing.T) {
+	a, dead := newFakeNode(t, "a"), newFakeNode(t, "dead")
+	dead.kill()
+	file := filepath.Join(t.TempDir(), "millrace.yaml")
+	nodes := fmt.Sprintf("gateway:\n  node_urls: ['%s', '%s']\n", a.url(), dead.url())
+	require.NoError(t, os.WriteFile(file, []byte(nodes+"  node_workers: 3\n"), 0o600))
+	g := newGateway(t, "gateway", nil, "--config="+file)
+	g.up(t)
+	health := func(n *fakeNode) int { return g.gauge(t, `millrace_gateway_node_healthy{node="`+n.addr+`"}`) }
+	eventually(t, 10*time.Second, func() bool { return health(a) == 1 && health(dead) == 0 }, "the dead node is known")
+	open := a.shut()
+	defer open()
+	var all []<-chan said
+	for i := range 6 {
+		all = append(all, asking(t, g.prio, fmt.Sprintf(`"%d"`, i)))
+	}
+	eventually(t, 10*time.Second, func() bool { return a.busyNow() == 3 && g.waiting(t) == 3 }, "calls run and wait")
+
+	rewrite(t, g, file, nodes+`  node_workers: 1
+  node_timeout: 20s
+  max_tries: 1
+  hedge_after: 10s
+  queues: {low_max: 1, timeout: 20s, fast_per_high: 1, low_every: 3}
+  health_check: {fall: 1, check: full}
+`)
+	eventually(t, 10*time.Second, func() bool { return g.logged(t, "reloaded") > 0 }, "it says that it reloaded")
+	require.Zero(t, g.logged(t, "changed keys need a restart"))
+	require.Equal(t, 3, a.busyNow(), "no call was cut")
+	require.Equal(t, 3, g.waiting(t), "no call left its queue")
+	require.Equal(t, 0, health(dead))
+	require.Equal(t, 1, health(a))
+	full := ask(t.Context(), g.prio, `"one too many"`)
+	require.Equal(t, http.StatusInternalServerError, full.status, "%s", full)
+	require.Equal(t, "queue full\n", full.body)
+	open()
+	for i, c := range all {
+		s := <-c
+		require.Equal(t, http.StatusOK, s.status, "%s", s)
+		require.Equal(t, fmt.Sprintf(`"%d"`, i), s.body)
+		require.Equal(t, "1", s.header.Get("X-LB-Tries"))
+	}
+	for i := range 6 {
+		require.Equal(t, 1, a.count(fmt.Sprintf(`"%d"`, i)), "each was sent once")
+	}
+	a.set(func(n *fakeNode) { n.peak = 0 })
+	all = all[:0]
+	for range 2 {
+		all = append(all, asking(t, g.prio, `"after"`))
+	}
+	for _, c := range all {
+		require.Equal(t, http.StatusOK, (<-c).status)
+	}
+	a.set(func(n *fakeNode) { require.Equal(t, 1, n.peak, "one place is left") })
+	dead.start(t)
+	eventually(t, 10*time.Second, func() bool { return health(dead) == 1 }, "the new checks find it")
+}
+
 // keepAlive returns a function that calls over one connection, and fails the test when that is another one.
 func keepAlive(t *testing.T, url string) func() {
 	t.Helper()

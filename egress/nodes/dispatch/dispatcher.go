@@ -16,12 +16,12 @@ const queues = 2 * (rpcapi.Classes + 1)
 
 // Dispatcher gives out the places of nodes. All its methods may be called at any time.
 type Dispatcher struct {
-	cfg     Config
 	start   time.Time
 	metrics *metrics
 	waiters sync.Pool
 
-	mu sync.Mutex
+	mu  sync.Mutex
+	cfg Config
 	// Between two calls this holds: no free node may serve a call that waits.
 	queues  [queues]queue
 	turn    turn
@@ -49,13 +49,31 @@ func New(cfg Config, reg prometheus.Registerer) (*Dispatcher, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	d := &Dispatcher{
-		cfg: cfg, start: time.Now(), members: map[rpcapi.Tag]*node{}, gone: map[rpcapi.Tag]*node{},
-		turn: turn{fastPerHigh: cfg.FastPerHigh, lowEvery: cfg.LowEvery, drainFast: cfg.DrainFast},
-	}
+	d := &Dispatcher{start: time.Now(), members: map[rpcapi.Tag]*node{}, gone: map[rpcapi.Tag]*node{}}
 	d.waiters.New = func() any { return &waiter{ready: make(chan struct{}, 1)} }
 	d.metrics = newMetrics(reg, d)
+	d.adopt(cfg)
 	return d, nil
+}
+
+// Reload puts another policy in force, or changes nothing if cfg has a fault. Calls that wait stay, with the deadlines
+// they came with, also where there are more of them than may be from now on; the serving order goes on from where it
+// stands.
+func (d *Dispatcher) Reload(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.adopt(cfg.withDefaults())
+	return nil
+}
+
+// adopt makes cfg the policy; mu is held, or nobody knows d yet.
+func (d *Dispatcher) adopt(cfg Config) {
+	d.cfg = cfg
+	d.turn.fastPerHigh, d.turn.lowEvery, d.turn.drainFast = cfg.FastPerHigh, cfg.LowEvery, cfg.DrainFast
+	d.metrics.allow(&cfg)
 }
 
 // now is the monotonic time since New.
@@ -127,13 +145,14 @@ func (d *Dispatcher) enter(ctx context.Context, w *Want) (Place, *waiter, error)
 		return Place{}, nil, context.Cause(ctx)
 	}
 	now := d.now()
-	deadline := now + d.cfg.Timeout
+	since := now
 	if !w.Received.IsZero() {
-		deadline = w.Received.Sub(d.start) + d.cfg.Timeout
+		since = w.Received.Sub(d.start)
 	}
 	c := w.class()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	deadline := since + d.cfg.Timeout
 	if err := d.refusal(w, deadline-now); err != nil {
 		return Place{}, nil, err
 	}

@@ -47,6 +47,12 @@
 // ([rpcapi.ErrQueueFull]). A cap counts only calls that wait, and only those of its own class. A retry is never
 // refused by it.
 //
+// # Reload
+//
+// [Dispatcher.Reload] changes the policy and [Dispatcher.Set] the places while calls wait and run. Neither takes a call
+// out of its queue or a place from who has it: a smaller cap refuses those who come, and a node with fewer places is
+// given no call until enough of those that are taken came back.
+//
 // # Shutdown
 //
 // After [Dispatcher.Stop] new calls fail ([rpcapi.ErrStopping]); calls that wait, retries and hedges are served as

@@ -10,8 +10,9 @@ import (
 )
 
 type metrics struct {
-	wait    perClass[prometheus.Observer]
-	refused perClass[map[rpcapi.Reason]prometheus.Counter]
+	wait     perClass[prometheus.Observer]
+	refused  perClass[map[rpcapi.Reason]prometheus.Counter]
+	capacity perClass[prometheus.Gauge]
 }
 
 func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
@@ -31,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		f.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "millrace_gateway_queue_length", Help: "Calls that wait.", ConstLabels: prometheus.Labels{"class": c.String()},
 		}, func() float64 { return float64(d.Waiting(c)) })
-		capacity.WithLabelValues(c.String()).Set(float64(d.cfg.Max[c]))
+		m.capacity[c] = capacity.WithLabelValues(c.String())
 		m.wait[c] = wait.WithLabelValues(c.String())
 		m.refused[c] = map[rpcapi.Reason]prometheus.Counter{}
 		for _, r := range []rpcapi.Reason{
@@ -42,6 +43,13 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		}
 	}
 	return m
+}
+
+// allow tells the caps.
+func (m *metrics) allow(cfg *Config) {
+	for c := rpcapi.FastTrack; c <= rpcapi.Low; c++ {
+		m.capacity[c].Set(float64(cfg.Max[c]))
+	}
 }
 
 // refuse counts a call that got no place. What none of the sentinels is, is the cause of a context's end.

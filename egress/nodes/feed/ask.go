@@ -49,7 +49,7 @@ func shortened(b []byte) []byte { return b[:min(len(b), 200)] }
 
 // ask puts a question to a node, or with tag 0 to any that has the block.
 func (f *Feed) ask(ctx context.Context, tag rpcapi.Tag, block rpcapi.Block, method, params string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.cfg().CallTimeout)
 	defer cancel()
 	a, err := f.ports.Calls.Call(ctx, &rpcapi.Call{
 		Class:  rpcapi.High,

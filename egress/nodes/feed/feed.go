@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +17,7 @@ import (
 
 // Feed is the subscriptions of all clients.
 type Feed struct {
-	cfg     Config
+	config  atomic.Pointer[Config] // never changed, only replaced
 	ports   Ports
 	log     *slog.Logger
 	metrics *metrics
@@ -38,10 +39,26 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	if ports.Calls == nil || ports.Nodes == nil {
 		return nil, errors.New("feed: needs calls and nodes")
 	}
-	f := &Feed{cfg: cfg, ports: ports, log: log, metrics: newMetrics(reg), groups: make(map[string]*group)}
+	f := &Feed{ports: ports, log: log, metrics: newMetrics(reg), groups: make(map[string]*group)}
+	f.config.Store(&cfg)
 	f.heads = newGroup(spec{kind: kindHeads, key: "newHeads"}, f.metrics.kinds[kindHeads], 0)
-	f.links = newLinks(&f.cfg, f.client, f.metrics)
+	f.links = newLinks(f.cfg(), f.client, f.metrics)
 	return f, nil
+}
+
+// cfg is the configuration in force.
+func (f *Feed) cfg() *Config { return f.config.Load() }
+
+// Reload puts other values of Poll, Silence, Linger and MaxGroups in force, or changes nothing if cfg has a fault.
+// Subscriptions stay, also where there are more than may be from now on.
+func (f *Feed) Reload(cfg Config) error {
+	next := *f.cfg()
+	next.Poll, next.Silence, next.Linger, next.MaxGroups = cfg.Poll, cfg.Silence, cfg.Linger, cfg.MaxGroups
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	f.config.Store(&next)
+	return nil
 }
 
 // client is what a node's WebSocket is dialled with; nil means plainly.
@@ -128,10 +145,10 @@ func (f *Feed) group(s spec) (*group, error) {
 	if g := f.groups[s.key]; g != nil {
 		return g, nil
 	}
-	if len(f.groups) >= f.cfg.MaxGroups {
+	if len(f.groups) >= f.cfg().MaxGroups {
 		return nil, rpcapi.ErrSubscriptionLimit
 	}
-	g := newGroup(s, f.metrics.kinds[s.kind], f.cfg.QueueSteps)
+	g := newGroup(s, f.metrics.kinds[s.kind], f.cfg().QueueSteps)
 	f.groups[s.key] = g
 	f.metrics.groups.Set(float64(len(f.groups)))
 	f.spawn(func(ctx context.Context) { f.tend(ctx, g) })
@@ -151,14 +168,14 @@ func (f *Feed) tend(ctx context.Context, g *group) {
 		}
 		f.relay(ctx, g)
 	})
-	linger := time.NewTimer(f.cfg.Linger)
+	linger := time.NewTimer(f.cfg().Linger)
 	defer linger.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.changed:
-			linger.Reset(f.cfg.Linger)
+			linger.Reset(f.cfg().Linger)
 		case <-linger.C:
 			if f.retire(g) {
 				return

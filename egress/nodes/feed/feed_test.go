@@ -218,6 +218,33 @@ func TestDistinctSubscriptionsAreBounded(t *testing.T) {
 	r.subscribe(`["logs",{}]`)
 	_, err := r.Subscribe(t.Context(), []byte(`["syncing"]`), nil)
 	require.ErrorIs(t, err, rpcapi.ErrSubscriptionLimit)
+	cfg := *r.cfg()
+	cfg.MaxGroups = 2
+	require.NoError(t, r.Reload(cfg))
+	r.subscribe(`["syncing"]`)
+	cfg.MaxGroups = 0
+	require.Error(t, r.Reload(cfg))
+	cfg.MaxGroups = 1
+	require.NoError(t, r.Reload(cfg), "what there is stays")
+	r.subscribe(`["syncing"]`)
+}
+
+func TestAReloadChangesHowOftenTheHeadIsAskedFor(t *testing.T) {
+	n := newNode(t, blocks(genesis, "a1")...)
+	n.node.WS = nil
+	r := open(t, []*fakeNode{n}, func(c *Config) { c.Poll = time.Second })
+	c := r.subscribe(heads)
+	cfg := *r.cfg()
+	cfg.Poll = 5 * time.Millisecond
+	require.NoError(t, r.Reload(cfg))
+	asked := func() int {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.asked)
+	}
+	before := asked()
+	require.Eventually(t, func() bool { return asked() > before+100 }, patience, time.Millisecond) // at one a second there would be 15
+	c.sub.Close()
 }
 
 func TestClientsSeeOneChainWhateverHappensToNodes(t *testing.T) {

@@ -14,11 +14,11 @@ import (
 
 // follow keeps the chain at the head, at one source after the other.
 func (f *Feed) follow(ctx context.Context) {
-	p := newPicker(&f.cfg, push, poll)
+	p := newPicker(f.cfg(), push, poll)
 	for fails := 0; ctx.Err() == nil; {
 		src, _, ok := p.best(f.ports.Nodes.Nodes(), time.Now())
 		if !ok {
-			retry.Pause(ctx, f.cfg.Watch)
+			retry.Pause(ctx, f.cfg().Watch)
 			continue
 		}
 		began := time.Now()
@@ -33,11 +33,11 @@ func (f *Feed) follow(ctx context.Context) {
 		if reasonOf(err) != leftBetter {
 			p.failed(src, time.Now())
 		}
-		if time.Since(began) > f.cfg.BackoffMax {
+		if time.Since(began) > f.cfg().BackoffMax {
 			fails = 0
 		}
 		if fails > 0 {
-			retry.Pause(ctx, retry.Backoff(fails-1, f.cfg.BackoffMin, f.cfg.BackoffMax))
+			retry.Pause(ctx, retry.Backoff(fails-1, f.cfg().BackoffMin, f.cfg().BackoffMax))
 		}
 		fails++
 	}
@@ -78,9 +78,9 @@ func (s *session) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	within, cancel := context.WithTimeout(ctx, f.cfg.CallTimeout)
+	within, cancel := context.WithTimeout(ctx, f.cfg().CallTimeout)
 	defer cancel()
-	up, err := link.subscribe(within, `["newHeads"]`, f.cfg.QueueResults)
+	up, err := link.subscribe(within, `["newHeads"]`, f.cfg().QueueResults)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (s *session) run(ctx context.Context) error {
 }
 
 func (s *session) listen(ctx context.Context, up *upstream) error {
-	watch := time.NewTicker(s.feed.cfg.Watch)
+	watch := time.NewTicker(s.feed.cfg().Watch)
 	defer watch.Stop()
 	for {
 		select {
@@ -135,9 +135,14 @@ func (s *session) heard(ctx context.Context, h *header) error {
 
 // poll asks for the head again and again.
 func (s *session) poll(ctx context.Context) error {
-	tick := time.NewTicker(s.feed.cfg.Poll)
+	every := s.feed.cfg().Poll
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
+		if next := s.feed.cfg().Poll; next != every {
+			every = next
+			tick.Reset(every)
+		}
 		if err := s.ask(ctx); err != nil {
 			return err
 		}
@@ -179,7 +184,7 @@ func (s *session) watch(now time.Time) error {
 		s.behind = time.Time{}
 	case s.behind.IsZero():
 		s.behind = now
-	case now.Sub(s.behind) > s.feed.cfg.Silence:
+	case now.Sub(s.behind) > s.feed.cfg().Silence:
 		return errSilent
 	}
 	return nil
@@ -226,12 +231,12 @@ func (s *session) advance(ctx context.Context, h *header) error {
 // connect is the headers that lead from the canonical chain to h, oldest first.
 func (s *session) connect(ctx context.Context, h *header) ([]*header, error) {
 	f := s.feed
-	if h.number > f.chain.head().number+uint64(f.cfg.MaxGap) { //nolint:gosec // positive
+	if h.number > f.chain.head().number+uint64(f.cfg().MaxGap) { //nolint:gosec // positive
 		return nil, errTooFar
 	}
 	branch := []*header{h}
 	for !f.chain.joins(h) {
-		if len(branch) > f.cfg.MaxGap || f.chain.below(h) {
+		if len(branch) > f.cfg().MaxGap || f.chain.below(h) {
 			return nil, errTooFar
 		}
 		parent, err := s.parent(ctx, h)

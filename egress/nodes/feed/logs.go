@@ -18,7 +18,7 @@ import (
 
 // derive turns the chain's changes into the logs of one filter.
 func (f *Feed) derive(ctx context.Context, g *group) {
-	b := newBook(f.cfg.KeepBytes)
+	b := newBook(f.cfg().KeepBytes)
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,7 +82,7 @@ func (f *Feed) logsOf(ctx context.Context, want *filter, h *header) ([]jsontext.
 		switch {
 		case !f.canonical(h):
 			return nil, nil
-		case time.Since(began) > f.cfg.Patience, !retry.Pause(ctx, retry.Backoff(n, f.cfg.BackoffMin, f.cfg.BackoffMax)):
+		case time.Since(began) > f.cfg().Patience, !retry.Pause(ctx, retry.Backoff(n, f.cfg().BackoffMin, f.cfg().BackoffMax)):
 			return nil, err
 		}
 	}

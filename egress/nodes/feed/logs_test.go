@@ -115,7 +115,9 @@ func TestAGroupIsForgottenOnceItsLastClientHasBeenGoneForAWhile(t *testing.T) {
 
 func TestALingeringGroupKeepsItsUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &Feed{cfg: DefaultConfig(), groups: map[string]*group{}}
+		cfg := DefaultConfig()
+		f := &Feed{groups: map[string]*group{}}
+		f.config.Store(&cfg)
 		f.metrics = newMetricsFor(t)
 		f.chain.reset(&header{})
 		g := newGroup(spec{kind: kindLogs, key: "k", filter: &filter{}}, f.metrics.kinds[kindLogs], 1)
@@ -126,7 +128,7 @@ func TestALingeringGroupKeepsItsUpstream(t *testing.T) {
 			m := g.join(nil, 0)
 			time.Sleep(time.Hour)
 			m.Close()
-			time.Sleep(f.cfg.Linger - time.Second)
+			time.Sleep(cfg.Linger - time.Second)
 			synctest.Wait()
 			f.mu.Lock()
 			require.Len(t, f.groups, 1)

@@ -17,12 +17,12 @@ const refusals = 3
 
 // relay passes on what one node after the other says.
 func (f *Feed) relay(ctx context.Context, g *group) {
-	p := newPicker(&f.cfg, push)
-	w := &wire{feed: f, group: g, picker: p, seen: newSeen(f.cfg.Dedupe)}
+	p := newPicker(f.cfg(), push)
+	w := &wire{feed: f, group: g, picker: p, seen: newSeen(f.cfg().Dedupe)}
 	for fails, refused := 0, 0; ctx.Err() == nil; fails++ {
 		src, _, ok := p.best(f.ports.Nodes.Nodes(), time.Now())
 		if !ok {
-			retry.Pause(ctx, f.cfg.Watch)
+			retry.Pause(ctx, f.cfg().Watch)
 			continue
 		}
 		began := time.Now()
@@ -43,11 +43,11 @@ func (f *Feed) relay(ctx context.Context, g *group) {
 			g.end(rpcapi.ErrSubscriptionUnsupported)
 			refused = 0
 		}
-		if time.Since(began) > f.cfg.BackoffMax {
+		if time.Since(began) > f.cfg().BackoffMax {
 			fails = 0
 		}
 		if fails > 0 {
-			retry.Pause(ctx, retry.Backoff(fails-1, f.cfg.BackoffMin, f.cfg.BackoffMax))
+			retry.Pause(ctx, retry.Backoff(fails-1, f.cfg().BackoffMin, f.cfg().BackoffMax))
 		}
 	}
 }
@@ -69,9 +69,9 @@ func (w *wire) run(ctx context.Context, src source) error {
 		return err
 	}
 	defer release()
-	within, cancel := context.WithTimeout(ctx, f.cfg.CallTimeout)
+	within, cancel := context.WithTimeout(ctx, f.cfg().CallTimeout)
 	defer cancel()
-	up, err := link.subscribe(within, w.group.spec.params, f.cfg.QueueResults)
+	up, err := link.subscribe(within, w.group.spec.params, f.cfg().QueueResults)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (w *wire) run(ctx context.Context, src source) error {
 		up.close(last)
 	}()
 	w.picker.worked(src)
-	watch := time.NewTicker(f.cfg.Watch)
+	watch := time.NewTicker(f.cfg().Watch)
 	defer watch.Stop()
 	for {
 		select {

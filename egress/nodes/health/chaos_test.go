@@ -15,8 +15,8 @@ import (
 	"millrace/internal/rpcapi"
 )
 
-// TestChaosOfNodes lets nodes die, hang, fail and slow down under calls, while the set changes and everything is
-// read. What stays well must never be given up, and what went wrong must come back.
+// TestChaosOfNodes lets nodes die, hang, fail and slow down under calls, while the set and the configuration
+// change and everything is read. What stays well must never be given up, and what went wrong must come back.
 func TestChaosOfNodes(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Interval, cfg.Timeout, cfg.EjectMin, cfg.EjectMax = 20*time.Millisecond, 40*time.Millisecond, 20*time.Millisecond, 80*time.Millisecond
@@ -46,7 +46,7 @@ func TestChaosOfNodes(t *testing.T) {
 		})
 	}
 	wg.Go(func() {
-		for ctx.Err() == nil {
+		for i := 0; ctx.Err() == nil; i++ {
 			r.Status()
 			_, err := r.reg.Gather()
 			if err != nil {
@@ -55,6 +55,13 @@ func TestChaosOfNodes(t *testing.T) {
 			r.Head()
 			r.Set(nodes[:4])
 			r.Set(nodes)
+			if i%20 == 0 {
+				next := cfg
+				next.Rise += i / 20 % 2
+				if err := r.Reload(next); err != nil {
+					t.Error(err)
+				}
+			}
 			r.Learned(nodes[1].Tag, 100, hashOf(100, ""))
 			pause(ctx, 5*time.Millisecond)
 		}

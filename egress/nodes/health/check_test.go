@@ -118,7 +118,7 @@ func TestACheckOfANodeThatWasRemovedJudgesNobody(t *testing.T) {
 	r.Set(nodes)
 	n := (*r.byTag.Load())[nodes[0].Tag]
 	r.Set(nil)
-	r.conclude(n, &report{knows: tellsHead, chain: 7, head: block{number: 100}}, time.Now())
+	r.conclude(n, &report{knows: tellsHead, chain: 7, head: block{number: 100}}, r.cfg().Check, time.Now())
 	require.False(t, n.checked)
 	require.Zero(t, r.Head())
 }

@@ -100,6 +100,9 @@ const (
 	ModeNone
 )
 
+// tellsHeads: nodes that know how are asked for their heads.
+func (m Mode) tellsHeads() bool { return m == ModeAuto || m == ModeFull }
+
 // String is the mode as it is configured.
 func (m Mode) String() string {
 	switch m {

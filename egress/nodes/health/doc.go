@@ -46,6 +46,10 @@
 // Nothing queues: calls are counted, not kept. There is one check at a time for each node, so a node that hangs delays
 // no other.
 //
+// # Reload
+//
+// [Monitor.Reload] changes the configuration and keeps what is known; all nodes are checked at once.
+//
 // # Shutdown
 //
 // Run ends with its context; checks under way are abandoned and judge no node.

@@ -117,9 +117,9 @@ func TestACheckThatBeganBeforeASubscribedHeadDoesNotTakeItBack(t *testing.T) {
 		began := time.Now()
 		time.Sleep(time.Second)
 		r.Learned(nodes[0].Tag, 101, hashOf(101, ""))
-		r.conclude(n, &report{knows: tellsHead, chain: 1, head: block{number: 100}}, began)
+		r.conclude(n, &report{knows: tellsHead, chain: 1, head: block{number: 100}}, r.cfg().Check, began)
 		require.Equal(t, uint64(101), r.Head().Number)
-		r.conclude(n, &report{knows: tellsHead, chain: 1, head: block{number: 100}}, time.Now())
+		r.conclude(n, &report{knows: tellsHead, chain: 1, head: block{number: 100}}, r.cfg().Check, time.Now())
 		require.Equal(t, uint64(100), r.Head().Number)
 	})
 }

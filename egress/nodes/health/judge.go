@@ -21,12 +21,12 @@ func (m *Monitor) fault(r *report, head block, now time.Time) (Reason, string) {
 	if r.syncing {
 		return ReasonSyncing, fmt.Sprintf("syncing at block %d", head.number)
 	}
-	if age := now.Sub(head.at); m.cfg.MaxHeadAge > 0 && !head.at.IsZero() && age > m.cfg.MaxHeadAge {
+	if age := now.Sub(head.at); m.cfg().MaxHeadAge > 0 && !head.at.IsZero() && age > m.cfg().MaxHeadAge {
 		return ReasonStaleHead, fmt.Sprintf("head %d is %s old", head.number, age.Round(time.Second))
 	}
-	if m.cfg.MaxLag > 0 {
+	if m.cfg().MaxLag > 0 {
 		best, ok := agreed(m.claims((*node).fresh, now), m.within(), m.Head())
-		if ok && best.Number > head.number+m.cfg.MaxLag {
+		if ok && best.Number > head.number+m.cfg().MaxLag {
 			return ReasonLagging, fmt.Sprintf("head %d, others are at %d", head.number, best.Number)
 		}
 	}
@@ -34,16 +34,16 @@ func (m *Monitor) fault(r *report, head block, now time.Time) (Reason, string) {
 }
 
 func (m *Monitor) within() uint64 {
-	if m.cfg.MaxLag == 0 {
+	if m.cfg().MaxLag == 0 {
 		return agreement
 	}
-	return m.cfg.MaxLag
+	return m.cfg().MaxLag
 }
 
 // settleChain finds the chain that most nodes are on. Of equally many the one of before stays, else it is the first
 // node's.
 func (m *Monitor) settleChain() {
-	if m.cfg.ChainID != 0 {
+	if m.cfg().ChainID != 0 {
 		return
 	}
 	votes := make(map[uint64]int, 1)
@@ -70,7 +70,7 @@ func (n *node) used(*Config, time.Time) bool { return n.use() }
 func (m *Monitor) claims(which func(*node, *Config, time.Time) bool, now time.Time) []claim {
 	var claims []claim
 	for _, n := range m.nodes {
-		if n.knows == tellsHead && !n.heard.IsZero() && (n.chain == 0 || n.chain == m.chain) && which(n, &m.cfg, now) {
+		if n.knows == tellsHead && !n.heard.IsZero() && (n.chain == 0 || n.chain == m.chain) && which(n, m.cfg(), now) {
 			claims = append(claims, claim{number: n.head.number, hash: n.head.hash, finalized: n.finalized})
 		}
 	}
@@ -82,20 +82,20 @@ func (m *Monitor) passed(n *node, now time.Time) {
 	n.good, n.bad = n.good+1, 0
 	first := !n.checked
 	n.checked = true
-	if n.fault != "" && (first || n.good >= m.cfg.Rise) {
+	if n.fault != "" && (first || n.good >= m.cfg().Rise) {
 		if !first {
 			n.ejectedFor = n.fault
 		}
 		n.fault = ""
 		if n.ejectedUntil.IsZero() {
-			n.back(&m.cfg, now)
+			n.back(m.cfg(), now)
 		}
 		if first {
 			n.full(now)
 		}
 	}
 	if n.current() == Ejected && (!now.Before(n.ejectedUntil) || m.count(Healthy) == 0) {
-		n.back(&m.cfg, now)
+		n.back(m.cfg(), now)
 	}
 }
 
@@ -103,7 +103,7 @@ func (m *Monitor) passed(n *node, now time.Time) {
 func (m *Monitor) failed(n *node, fault Reason, text string) {
 	n.good, n.bad = 0, n.bad+1
 	n.lastError = text
-	if !n.checked || n.fault != "" || n.bad >= m.cfg.Fall || fault == ReasonWrongChain {
+	if !n.checked || n.fault != "" || n.bad >= m.cfg().Fall || fault == ReasonWrongChain {
 		n.fault = fault
 		n.out()
 	}
@@ -139,7 +139,7 @@ func (m *Monitor) eject(now time.Time) {
 	windows := make([]tally, len(m.nodes))
 	slow := make([]time.Duration, len(m.nodes)) // 0: too few calls
 	for i, n := range m.nodes {
-		n.history.turn(&n.counters, m.cfg.Window, now)
+		n.history.turn(&n.counters, m.cfg().Window, now)
 		windows[i] = n.history.window(&n.counters)
 		if m.enough(windows[i].timed()) {
 			slow[i] = windows[i].percentile(slowShare)
@@ -150,8 +150,8 @@ func (m *Monitor) eject(now time.Time) {
 			continue
 		}
 		why := m.complaint(n, &windows[i], now)
-		if why == "" && slow[i] > m.cfg.Slow {
-			if peers := median(slow, i); peers > 0 && float64(slow[i]) > m.cfg.SlowFactor*float64(peers) {
+		if why == "" && slow[i] > m.cfg().Slow {
+			if peers := median(slow, i); peers > 0 && float64(slow[i]) > m.cfg().SlowFactor*float64(peers) {
 				why = ReasonSlow
 			}
 		}
@@ -164,7 +164,7 @@ func (m *Monitor) eject(now time.Time) {
 			}
 			continue
 		}
-		n.ejectedUntil = now.Add(retry.Backoff(n.ejected, m.cfg.EjectMin, m.cfg.EjectMax))
+		n.ejectedUntil = now.Add(retry.Backoff(n.ejected, m.cfg().EjectMin, m.cfg().EjectMax))
 		n.ejected++
 		n.ejectedFor = why
 		n.ejectionTotal[why]++
@@ -175,11 +175,11 @@ func (m *Monitor) eject(now time.Time) {
 // slowShare is the part of calls whose latency is looked at.
 const slowShare = 0.7
 
-func (m *Monitor) enough(n uint64) bool { return n >= uint64(m.cfg.MinSamples) } //nolint:gosec // positive
+func (m *Monitor) enough(n uint64) bool { return n >= uint64(m.cfg().MinSamples) } //nolint:gosec // positive
 
 // complaint is what calls say against a node, apart from being slow.
 func (m *Monitor) complaint(n *node, w *tally, now time.Time) Reason {
-	if n.streak.Load() >= uint64(m.cfg.Failures) { //nolint:gosec // positive
+	if n.streak.Load() >= uint64(m.cfg().Failures) { //nolint:gosec // positive
 		return ReasonRefused
 	}
 	if n.current() == Returning {
@@ -192,10 +192,10 @@ func (m *Monitor) complaint(n *node, w *tally, now time.Time) Reason {
 	if !m.enough(w.samples()) {
 		return ""
 	}
-	if w.rate(w.errors()) > m.cfg.ErrorRate {
+	if w.rate(w.errors()) > m.cfg().ErrorRate {
 		return ReasonErrorRate
 	}
-	if w.rate(w.outcomes[Throttled]) > m.cfg.Throttled {
+	if w.rate(w.outcomes[Throttled]) > m.cfg().Throttled {
 		return ReasonThrottled
 	}
 	return ""
@@ -204,7 +204,7 @@ func (m *Monitor) complaint(n *node, w *tally, now time.Time) Reason {
 // mayEject: one more may be out, for whatever reason the others are.
 func (m *Monitor) mayEject() bool {
 	out := m.count(Ejected) + m.count(Unhealthy)
-	return float64(out+1) <= m.cfg.MaxEjected*float64(len(m.nodes))
+	return float64(out+1) <= m.cfg().MaxEjected*float64(len(m.nodes))
 }
 
 // median is the middle one of the others that are known, the larger one of two.
@@ -227,15 +227,15 @@ func (m *Monitor) ripen(now time.Time) {
 	for _, n := range m.nodes {
 		switch n.current() {
 		case Ejected:
-			if m.cfg.Check == ModeNone && !now.Before(n.ejectedUntil) {
-				n.back(&m.cfg, now)
+			if m.cfg().Check == ModeNone && !now.Before(n.ejectedUntil) {
+				n.back(m.cfg(), now)
 			}
 		case Returning:
-			if now.Sub(n.returnedAt) >= m.cfg.ReturnTime {
+			if now.Sub(n.returnedAt) >= m.cfg().ReturnTime {
 				n.full(now)
 			}
 		case Healthy:
-			if now.Sub(n.fullSince) >= m.cfg.EjectMax {
+			if now.Sub(n.fullSince) >= m.cfg().EjectMax {
 				n.ejected = 0
 			}
 		default:
@@ -259,7 +259,7 @@ func (m *Monitor) tell(now time.Time) {
 			m.logState(n, s, now.Sub(n.since))
 			n.state, n.since = s, now
 		}
-		v := Verdict{Healthy: n.use(), Share: n.share(&m.cfg, now)}
+		v := Verdict{Healthy: n.use(), Share: n.share(m.cfg(), now)}
 		if n.knows == tellsHead {
 			v.Height = n.head.number
 		}

@@ -60,7 +60,7 @@ func (c *collector) gather(now time.Time) []prometheus.Metric {
 	head, age := c.m.Head(), time.Duration(0)
 	for _, n := range c.m.nodes {
 		add(c.healthy, prometheus.GaugeValue, binary(n.use()), n.label)
-		add(c.share, prometheus.GaugeValue, n.share(&c.m.cfg, now), n.label)
+		add(c.share, prometheus.GaugeValue, n.share(c.m.cfg(), now), n.label)
 		add(c.height, prometheus.GaugeValue, float64(n.head.number), n.label)
 		var t tally
 		n.read(&t)

@@ -13,21 +13,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"millrace/internal/retry"
 	"millrace/internal/rpcapi"
 )
 
 // Monitor knows the health of a set of nodes.
 type Monitor struct {
-	cfg   Config
 	ask   Ask
 	judge func(rpcapi.Tag, Verdict)
 	log   *slog.Logger
 
-	byTag atomic.Pointer[map[rpcapi.Tag]*node] // the map is never changed
-	tip   atomic.Pointer[tip]
-	look  chan struct{} // a call said enough to look at once
-	reset chan struct{} // the set changed
+	config atomic.Pointer[Config]               // never changed, only replaced, under mu
+	byTag  atomic.Pointer[map[rpcapi.Tag]*node] // the map is never changed
+	tip    atomic.Pointer[tip]
+	look   chan struct{} // a call said enough to look at once
+	reset  chan struct{} // the set or the configuration changed
 
 	mu    sync.Mutex
 	nodes []*node // as configured
@@ -43,9 +42,10 @@ func New(cfg Config, ask Ask, judge func(rpcapi.Tag, Verdict), log *slog.Logger,
 		return nil, errors.New("health: expected ask, judge, log and reg")
 	}
 	m := &Monitor{
-		cfg: cfg, ask: ask, judge: judge, log: log, chain: cfg.ChainID,
+		ask: ask, judge: judge, log: log, chain: cfg.ChainID,
 		look: make(chan struct{}, 1), reset: make(chan struct{}, 1),
 	}
+	m.config.Store(&cfg)
 	m.byTag.Store(&map[rpcapi.Tag]*node{})
 	m.tip.Store(&tip{changed: make(chan struct{})})
 	if err := reg.Register(newCollector(m)); err != nil {
@@ -76,7 +76,7 @@ func (m *Monitor) Set(set []*rpcapi.Node) {
 		labels[label] = true
 		n := before[rpc.Tag]
 		if n == nil {
-			n = newNode(rpc, label, m.cfg.Check, m.cfg.Window, now)
+			n = newNode(rpc, label, m.cfg().Check, m.cfg().Window, now)
 		}
 		n.rpc.Store(rpc)
 		n.label = label
@@ -94,7 +94,7 @@ func (m *Monitor) Observe(tag rpcapi.Tag, o Outcome, d time.Duration) {
 	if n == nil || o < Answered || o > Canceled {
 		return
 	}
-	if n.observe(o, d, uint64(m.cfg.Failures)) { //nolint:gosec // positive
+	if n.observe(o, d, uint64(m.cfg().Failures)) { //nolint:gosec // positive
 		nudge(m.look)
 	}
 }
@@ -114,10 +114,10 @@ func (m *Monitor) Learned(tag rpcapi.Tag, number uint64, hash [32]byte) {
 
 // Check asks a node once, whether it belongs to the set or not. The error says why it did not pass.
 func (m *Monitor) Check(ctx context.Context, rpc *rpcapi.Node) error {
-	if m.cfg.Check == ModeNone {
+	if m.cfg().Check == ModeNone {
 		return nil
 	}
-	p := &prober{mode: m.cfg.Check, ask: m.ask}
+	p := &prober{mode: m.cfg().Check, ask: m.ask}
 	r := m.probe(ctx, p, rpc)
 	if r.fault == "" {
 		m.mu.Lock()
@@ -131,7 +131,7 @@ func (m *Monitor) Check(ctx context.Context, rpc *rpcapi.Node) error {
 }
 
 func (m *Monitor) probe(ctx context.Context, p *prober, rpc *rpcapi.Node) report {
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, m.cfg().Timeout)
 	defer cancel()
 	return p.check(ctx, rpc)
 }
@@ -166,24 +166,36 @@ func (m *Monitor) attend(ctx context.Context) {
 	}
 }
 
+// loop is the checks of one node.
+type loop struct {
+	end  context.CancelFunc
+	wake chan struct{} // the next check is due now
+}
+
 // follow keeps one loop of checks for each node of the set.
 func (m *Monitor) follow(ctx context.Context, g *errgroup.Group) {
-	running := make(map[*node]context.CancelFunc)
+	running := make(map[*node]loop)
+	cfg := m.cfg()
 	for {
-		nodes := *m.byTag.Load()
-		for n, cancel := range running {
-			if nodes[n.tag] != n {
-				cancel()
+		nodes, before := *m.byTag.Load(), cfg
+		cfg = m.cfg()
+		for n, l := range running {
+			switch {
+			case nodes[n.tag] != n || cfg.Check == ModeNone:
+				l.end()
 				delete(running, n)
+			case cfg != before:
+				nudge(l.wake)
 			}
 		}
 		for _, n := range nodes {
-			if running[n] != nil || m.cfg.Check == ModeNone {
+			if _, runs := running[n]; runs || cfg.Check == ModeNone {
 				continue
 			}
 			own, cancel := context.WithCancel(ctx)
-			running[n] = cancel
-			g.Go(func() error { defer cancel(); m.watch(own, n); return nil })
+			l := loop{end: cancel, wake: make(chan struct{}, 1)}
+			running[n] = l
+			g.Go(func() error { defer cancel(); m.watch(own, n, l.wake); return nil })
 		}
 		select {
 		case <-ctx.Done():
@@ -194,27 +206,43 @@ func (m *Monitor) follow(ctx context.Context, g *errgroup.Group) {
 }
 
 // watch checks one node. Its pace counts from the start of a check, so that one that hangs is found out as soon.
-func (m *Monitor) watch(ctx context.Context, n *node) {
-	p := &prober{mode: m.cfg.Check, ask: m.ask}
+func (m *Monitor) watch(ctx context.Context, n *node, wake <-chan struct{}) {
+	p := &prober{mode: m.cfg().Check, ask: m.ask}
 	for {
 		started := time.Now()
+		if mode := m.cfg().Check; mode != p.mode {
+			*p = prober{mode: mode, ask: m.ask, proven: p.proven}
+		}
 		r := m.probe(ctx, p, n.rpc.Load())
 		if ctx.Err() != nil {
 			return
 		}
-		m.conclude(n, &r, started)
-		pace := m.cfg.Interval*7/8 + rand.N(m.cfg.Interval/4+1) //nolint:gosec // jitter
-		if !retry.Pause(ctx, pace-time.Since(started)) {
+		m.conclude(n, &r, p.mode, started)
+		interval := m.cfg().Interval
+		pace := interval*7/8 + rand.N(interval/4+1) //nolint:gosec // jitter
+		if !idle(ctx, pace-time.Since(started), wake) {
 			return
 		}
 	}
 }
 
-// conclude takes what a check found out.
-func (m *Monitor) conclude(n *node, r *report, started time.Time) {
+// idle waits for d, or until it is woken; false: ctx has ended.
+func idle(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-wake:
+	case <-ctx.Done():
+	}
+	return ctx.Err() == nil
+}
+
+// conclude takes what a check found out. One that began before a reload tells what nobody asks for any more.
+func (m *Monitor) conclude(n *node, r *report, mode Mode, started time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if (*m.byTag.Load())[n.tag] != n {
+	if (*m.byTag.Load())[n.tag] != n || mode != m.cfg().Check {
 		return
 	}
 	now := time.Now()

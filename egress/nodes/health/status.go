@@ -12,7 +12,7 @@ func (m *Monitor) Status() []Status {
 		w := n.history.window(&n.counters)
 		s := Status{
 			Node: n.rpc.Load(), State: n.current(), Reason: n.reason(), Since: n.since, Until: n.ejectedUntil,
-			Share: n.share(&m.cfg, now), ChainID: n.chain, Finalized: n.finalized,
+			Share: n.share(m.cfg(), now), ChainID: n.chain, Finalized: n.finalized,
 			Samples: w.samples(), P50: w.percentile(0.5), P99: w.percentile(0.99),
 			ErrorRate: w.rate(w.errors()), LastError: n.lastError,
 		}

@@ -89,8 +89,8 @@ type question struct {
 // the call, as views. The answer has the call's id and is the caller's own.
 func (c *Cache) Do(ctx context.Context, call *rpcapi.Call, m rpcapi.Method, params, id []byte, fetch Fetch) (*rpcapi.Answer, rpcapi.Source, error) {
 	s := c.settings.Load()
-	q, ok := c.ask(s, call, m, params)
-	if !ok {
+	var q question
+	if !c.ask(&q, s, call, m, params) {
 		c.metrics.count(m.Group, rpcapi.SourceBypass)
 		a, err := fetch(ctx)
 		return a, rpcapi.SourceBypass, err
@@ -107,12 +107,12 @@ func (c *Cache) Do(ctx context.Context, call *rpcapi.Call, m rpcapi.Method, para
 		source = rpcapi.SourceMiss
 	}
 	if s.coalesce {
-		return c.share(ctx, s, call, q, id, source, fetch)
+		return c.share(ctx, s, call, &q, id, source, fetch)
 	}
 	c.metrics.count(m.Group, source)
 	a, err := fetch(ctx)
 	if err == nil {
-		c.store(s, q, a)
+		c.store(s, &q, a)
 	}
 	return a, source, err
 }
@@ -123,11 +123,11 @@ var keys = sync.Pool{New: func() any { return new([]byte) }} //nolint:gochecknog
 const maxKeyBuffer = 64 << 10
 
 // ask finds out what is asked; false: it is neither kept nor shared.
-func (c *Cache) ask(s *settings, call *rpcapi.Call, m rpcapi.Method, params []byte) (*question, bool) {
+func (c *Cache) ask(q *question, s *settings, call *rpcapi.Call, m rpcapi.Method, params []byte) bool {
 	if call.Node != 0 || m.Safety != rpcapi.Read || (!s.keep[m.Group] && !s.coalesce) {
-		return nil, false
+		return false
 	}
-	q := &question{group: m.Group, head: c.heads.Head()}
+	q.group, q.head = m.Group, c.heads.Head()
 	q.era = eraOf(&q.head)
 	buf := keys.Get().(*[]byte) //nolint:forcetypeassert // holds nothing else
 	b := append(append((*buf)[:0], m.Name...), '\n')
@@ -140,7 +140,7 @@ func (c *Cache) ask(s *settings, call *rpcapi.Call, m rpcapi.Method, params []by
 		keys.Put(buf)
 	}
 	q.keep = s.keep[m.Group] && (q.life == rpcapi.LifeForEver || q.era.known())
-	return q, q.life != 0 && (q.keep || s.coalesce)
+	return q.life != 0 && (q.keep || s.coalesce)
 }
 
 // store keeps an answer if it may be kept, and returns it then.

@@ -46,6 +46,9 @@ func (c *Cache) share(ctx context.Context, s *settings, call *rpcapi.Call, q *qu
 	f, own := c.flights.join(ctx, k, q.era)
 	if own == nil {
 		c.metrics.count(q.group, rpcapi.SourceCoalesced)
+		if call.Waits != nil {
+			call.Waits()
+		}
 		a, err := c.flights.wait(ctx, k, f, id)
 		return a, rpcapi.SourceCoalesced, err
 	}

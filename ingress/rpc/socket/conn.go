@@ -17,6 +17,7 @@ import (
 // under way.
 type conn struct {
 	server *Server
+	cfg    *Config // as it was when the connection came
 	ws     *websocket.Conn
 	client Client
 	queue  *queue
@@ -42,10 +43,10 @@ type ending struct {
 	text   string
 }
 
-func newConn(s *Server, ws *websocket.Conn, c Client) *conn {
+func newConn(s *Server, cfg *Config, ws *websocket.Conn, c Client) *conn {
 	return &conn{
-		server: s, ws: ws, client: c, queue: newQueue(s.cfg.QueueMessages, s.cfg.QueueBytes),
-		places: make(chan struct{}, s.cfg.MaxCalls), ending: make(chan ending, 1), subs: make(map[string]*subscription),
+		server: s, cfg: cfg, ws: ws, client: c, queue: newQueue(cfg.QueueMessages, cfg.QueueBytes),
+		places: make(chan struct{}, cfg.MaxCalls), ending: make(chan ending, 1), subs: make(map[string]*subscription),
 	}
 }
 
@@ -126,7 +127,7 @@ func (c *conn) write(ctx context.Context) {
 		}
 		batch = c.queue.take(batch[:0])
 		for i, b := range batch {
-			within, cancel := context.WithTimeout(ctx, c.server.cfg.WriteTimeout)
+			within, cancel := context.WithTimeout(ctx, c.cfg.WriteTimeout)
 			err := c.ws.Write(within, websocket.MessageText, b)
 			cancel()
 			if err != nil {
@@ -146,7 +147,7 @@ func (c *conn) write(ctx context.Context) {
 
 // keep pings, and ends the connection when it is to end. It returns why it ended.
 func (c *conn) keep(ctx context.Context) string {
-	tick := time.NewTicker(c.server.cfg.PingEvery)
+	tick := time.NewTicker(c.cfg.PingEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -167,7 +168,7 @@ func (c *conn) keep(ctx context.Context) string {
 // dead pings the client and says whether it has not been heard for too long. The pong is not waited for longer than
 // until the next ping, nor while the connection is to end.
 func (c *conn) dead(ctx context.Context) bool {
-	within, cancel := context.WithTimeout(ctx, c.server.cfg.PingEvery)
+	within, cancel := context.WithTimeout(ctx, c.cfg.PingEvery)
 	defer cancel()
 	pong := make(chan error, 1)
 	c.work.Go(func() { pong <- c.ws.Ping(within) })
@@ -182,7 +183,7 @@ func (c *conn) dead(ctx context.Context) bool {
 	case <-c.server.stopping:
 		return false
 	}
-	return time.Since(time.Unix(0, c.heard.Load())) > c.server.cfg.DeadAfter
+	return time.Since(time.Unix(0, c.heard.Load())) > c.cfg.DeadAfter
 }
 
 // close ends the connection, which ends the reader.

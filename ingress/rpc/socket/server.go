@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -16,7 +17,7 @@ import (
 
 // Server has the WebSockets of all clients.
 type Server struct {
-	cfg     Config
+	config  atomic.Pointer[Config] // never changed, only replaced
 	ports   Ports
 	log     *slog.Logger
 	metrics *metrics
@@ -37,11 +38,27 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	if ports.Calls == nil || ports.Subscriber == nil {
 		return nil, errors.New("socket: needs calls and a subscriber")
 	}
-	return &Server{
-		cfg: cfg, ports: ports, log: log, metrics: newMetrics(reg, &cfg),
+	s := &Server{
+		ports: ports, log: log, metrics: newMetrics(reg, &cfg),
 		stopping: make(chan struct{}), cut: make(chan struct{}),
 		perIP: make(map[netip.Addr]int), none: make(chan struct{}),
-	}, nil
+	}
+	s.config.Store(&cfg)
+	return s, nil
+}
+
+// cfg is the configuration in force.
+func (s *Server) cfg() *Config { return s.config.Load() }
+
+// Reload puts another configuration in force, or changes nothing if cfg has a fault. Connections that are open stay,
+// with the bounds that they were made with, except on how many subscriptions they may add. Config.Drain stays as it was.
+func (s *Server) Reload(cfg Config) error {
+	cfg.Drain = s.cfg().Drain
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	s.config.Store(&cfg)
+	return nil
 }
 
 // Run waits for ctx to end and then for all connections.
@@ -53,7 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 		close(s.none)
 	}
 	s.mu.Unlock()
-	late := time.NewTimer(s.cfg.Drain)
+	late := time.NewTimer(s.cfg().Drain)
 	defer late.Stop()
 	select {
 	case <-s.none:
@@ -73,8 +90,9 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, c Client) {
 		return
 	}
 	defer s.leave(ip)
+	cfg := s.cfg()
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-		OriginPatterns: s.cfg.Origins, InsecureSkipVerify: slices.Contains(s.cfg.Origins, "*"),
+		OriginPatterns: cfg.Origins, InsecureSkipVerify: slices.Contains(cfg.Origins, "*"),
 	})
 	if err != nil {
 		s.metrics.refused[refusedHandshake].Inc()
@@ -82,8 +100,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, c Client) {
 	}
 	s.metrics.open.Inc()
 	defer s.metrics.open.Dec()
-	conn.SetReadLimit(s.cfg.MaxMessage)
-	reason := newConn(s, conn, c).serve(r.Context())
+	conn.SetReadLimit(cfg.MaxMessage)
+	reason := newConn(s, cfg, conn, c).serve(r.Context())
 	s.metrics.ended[reason].Inc()
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "websocket ended", slog.String("reason", reason))
 }
@@ -97,10 +115,11 @@ func (s *Server) enter(ip netip.Addr) (reason string, status int) {
 		return refusedStopping, http.StatusServiceUnavailable
 	default:
 	}
+	cfg := s.cfg()
 	switch {
-	case s.open >= s.cfg.MaxConnections:
+	case s.open >= cfg.MaxConnections:
 		return refusedTotal, http.StatusServiceUnavailable
-	case s.perIP[ip] >= s.cfg.MaxPerIP:
+	case s.perIP[ip] >= cfg.MaxPerIP:
 		return refusedPerIP, http.StatusTooManyRequests
 	}
 	s.open++

@@ -235,6 +235,29 @@ func TestConnectionsAreBoundedByAddressAndInAll(t *testing.T) {
 	require.Equal(t, network(netip.MustParseAddr("::ffff:192.0.2.1")), netip.MustParseAddr("192.0.2.1"))
 }
 
+func TestAReloadKeepsConnectionsAndBoundsThoseWhoCome(t *testing.T) {
+	r := open(t, echo, func(c *Config) { c.MaxSubscriptions = 1 })
+	old := r.dial()
+	old.subscribe(`["newHeads"]`)
+	cfg := *r.cfg()
+	cfg.MaxPerIP, cfg.MaxSubscriptions, cfg.MaxMessage = 2, 2, 1000
+	require.NoError(t, r.Reload(cfg))
+	long := `{"jsonrpc":"2.0","id":1,"method":"m","params":["` + strings.Repeat("x", 1000) + `"]}`
+	old.subscribe(`["newHeads"]`)
+	old.send(long)
+	old.read()
+	fresh := r.dial()
+	_, resp, err := websocket.Dial(t.Context(), r.http.URL, nil)
+	require.Error(t, err)
+	require.Equal(t, http.StatusTooManyRequests, resp.StatusCode)
+	fresh.send(long)
+	_, err = fresh.next()
+	require.Error(t, err)
+	cfg.MaxCalls = 0
+	require.Error(t, r.Reload(cfg))
+	require.Equal(t, 32, r.cfg().MaxCalls)
+}
+
 func TestAMessageThatIsTooLargeEndsTheConnection(t *testing.T) {
 	r := open(t, echo, func(c *Config) { c.MaxMessage = 100 })
 	c := r.dial()

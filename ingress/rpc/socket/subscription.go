@@ -91,7 +91,7 @@ func (c *conn) add(s *subscription) error {
 	switch {
 	case c.shut:
 		return rpcapi.ErrStopping
-	case len(c.subs) >= c.server.cfg.MaxSubscriptions:
+	case len(c.subs) >= c.server.cfg().MaxSubscriptions:
 		return rpcapi.ErrSubscriptionLimit
 	}
 	c.subs[s.id] = s
@@ -157,7 +157,7 @@ func (s *subscription) deliver(n rpcapi.Notification) bool {
 
 // hold keeps a notification until the id has been told.
 func (s *subscription) hold(b []byte) bool {
-	cfg := &s.conn.server.cfg
+	cfg := s.conn.cfg
 	if len(s.held) >= cfg.QueueMessages || s.bytes+len(b) > cfg.QueueBytes {
 		s.state, s.held = stateOver, nil
 		s.conn.slow()

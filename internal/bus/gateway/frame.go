@@ -135,10 +135,10 @@ func encodeResult(a *rpcapi.Answer, err error) []byte {
 	}
 	for i, cause := range causes() {
 		if errors.Is(err, cause) {
-			return append(b, errorMarker, byte(i+1))
+			return append(b, errorMarker, byte(i+1), byte(min(rpcapi.TriesOf(err), math.MaxUint8))) //nolint:gosec // bounded
 		}
 	}
-	return append(b, errorMarker, 0)
+	return append(b, errorMarker, 0, 0)
 }
 
 func appendAnswer(b []byte, a *rpcapi.Answer) []byte {
@@ -158,13 +158,16 @@ func appendAnswer(b []byte, a *rpcapi.Answer) []byte {
 	return append(append(b, label...), a.Body...)
 }
 
+// errorLength is of an error: its marker, its number and the tries.
+const errorLength = 3
+
 const answerHead = 4*4 + 3*8 + 4
 
 // decodeResult reads how a call ended; a body is part of b.
 func decodeResult(b []byte) (*rpcapi.Answer, error) {
-	if len(b) == 2 && b[0] == errorMarker {
+	if len(b) == errorLength && b[0] == errorMarker {
 		if all := causes(); b[1] > 0 && int(b[1]) <= len(all) {
-			return nil, all[b[1]-1]
+			return nil, rpcapi.Tried(all[b[1]-1], int(b[2]))
 		}
 		return nil, ErrElsewhere
 	}

@@ -47,22 +47,22 @@ func TestAResultIsTheResult(t *testing.T) {
 
 func TestTheServingOrderIsTheContracts(t *testing.T) {
 	for _, c := range []struct {
-		s    schedule
+		o    Order
 		want string
 	}{
-		{schedule{fastPerHigh: 2}, "ffhffhfhll"},
-		{schedule{fastPerHigh: 2, drain: DrainFirst}, "fffffhhhll"},
-		{schedule{fastPerHigh: 0}, "hhhfffffll"},
-		{schedule{fastPerHigh: 2, lowEvery: 3}, "ffhlffhlfh"},
+		{Order{FastPerHigh: 2}, "ffhffhfhll"},
+		{Order{FastPerHigh: 2, Drain: DrainFirst}, "fffffhhhll"},
+		{Order{FastPerHigh: 0}, "hhhfffffll"},
+		{Order{FastPerHigh: 2, LowEvery: 3}, "ffhlffhlfh"},
 	} {
 		left := map[rpcapi.Class]int{rpcapi.FastTrack: 5, rpcapi.High: 3, rpcapi.Low: 2}
-		got := ""
+		got, s := "", schedule{}
 		for range 10 {
-			for _, class := range c.s.order() {
+			for _, class := range s.next(&c.o) {
 				if left[class] > 0 {
 					left[class]--
 					got += class.String()[:1]
-					c.s.served(class)
+					s.served(class)
 					break
 				}
 			}

@@ -34,17 +34,15 @@ func decodePart(b []byte) (p part, ok bool) {
 	return p, p.index < max(p.count, 1)
 }
 
-// schedule is the serving order of the classes.
+// schedule is where the serving order of the classes stands.
 type schedule struct {
-	fastPerHigh, lowEvery int
-	drain                 Drain
-	fast, others          int // served since the last high one, low one
+	fast, others int // served since the last high one, low one
 }
 
-// order is in which order the classes are asked for the next call.
-func (s *schedule) order() [rpcapi.Classes]rpcapi.Class {
-	high := s.drain != DrainFirst && s.fast >= s.fastPerHigh
-	low := s.lowEvery > 0 && s.others >= s.lowEvery
+// next is in which order the classes are asked for the next call.
+func (s *schedule) next(o *Order) [rpcapi.Classes]rpcapi.Class {
+	high := o.Drain != DrainFirst && s.fast >= o.FastPerHigh
+	low := o.LowEvery > 0 && s.others >= o.LowEvery
 	switch {
 	case low && high:
 		return [...]rpcapi.Class{rpcapi.Low, rpcapi.High, rpcapi.FastTrack}

@@ -29,12 +29,17 @@ type QueueConfig struct {
 	MaxAnswer int64         // of one answer; zero: 128 MiB
 	Replicas  int           // nats.replicas
 
-	FastPerHigh int   // fast-track calls for each high one while there are both
-	Drain       Drain // of the fast-track class
-	LowEvery    int   // one low call for so many others; zero: only when there are no others
+	Order Order
 
 	// Repeatable says that a call may be run twice; nil: none may.
 	Repeatable func(*rpcapi.Call) bool
+}
+
+// Order is the serving order of the classes.
+type Order struct {
+	FastPerHigh int   // fast-track calls for each high one while there are both
+	Drain       Drain // of the fast-track class
+	LowEvery    int   // one low call for so many others; zero: only when there are no others
 }
 
 // Drain says whether high calls get a turn while fast-track calls wait.
@@ -62,6 +67,8 @@ type Queue struct {
 	id   uint64
 	last atomic.Uint64 // call
 
+	order atomic.Pointer[Order] // never changed, only replaced
+
 	mu      sync.Mutex
 	nc      *nats.Conn // nil: not opened yet
 	inbox   string
@@ -79,11 +86,17 @@ func NewQueue(cfg QueueConfig, b Bus, log *slog.Logger, reg prometheus.Registere
 	if cfg.MaxAnswer == 0 {
 		cfg.MaxAnswer = 128 << 20
 	}
-	return &Queue{
+	q := &Queue{
 		cfg: cfg, bus: b, log: log, m: newMetrics(reg), id: rand.Uint64(), waiters: make(map[uint64]*waiter), //nolint:gosec // a name
 		topo: subjects.Options{GatewayTimeout: cfg.Timeout, GatewayMaxBytes: cfg.MaxBytes, Replicas: cfg.Replicas},
 	}
+	q.Reorder(cfg.Order)
+	return q
 }
+
+// Reorder changes the order in which this process takes calls. What else is configured is the streams' and can't change
+// while others use them.
+func (q *Queue) Reorder(o Order) { q.order.Store(&o) }
 
 // open returns the connection, on which answers are heard from the first call on until it is closed.
 func (q *Queue) open() (*nats.Conn, error) {

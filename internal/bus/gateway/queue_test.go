@@ -22,7 +22,7 @@ type doer = func(context.Context, *rpcapi.Call) (*rpcapi.Answer, error)
 
 func testQueue(tb testing.TB, s *natstest.Server, change ...func(*QueueConfig)) *Queue {
 	tb.Helper()
-	cfg := QueueConfig{FastPerHigh: 2, Repeatable: func(c *rpcapi.Call) bool { return c.Method != "write" }}
+	cfg := QueueConfig{Order: Order{FastPerHigh: 2}, Repeatable: func(c *rpcapi.Call) bool { return c.Method != "write" }}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -93,13 +93,16 @@ func TestErrorsTravel(t *testing.T) {
 			return nil, &rpcapi.NodeError{Status: 479, Body: []byte("no"), Tries: 3}
 		}
 		if err := wants[c.Body[0]]; !errors.Is(err, ErrElsewhere) {
-			return nil, fmt.Errorf("wrapped: %w", err)
+			return nil, fmt.Errorf("wrapped: %w", rpcapi.Tried(err, int(c.Body[0])))
 		}
 		return nil, errors.New("something else")
 	})
 	for i, want := range wants {
 		_, err := a.Offer(t.Context(), call(rpcapi.Low, string(rune(i))))
 		require.ErrorIs(t, err, want)
+		if !errors.Is(want, ErrElsewhere) {
+			require.Equal(t, i, rpcapi.TriesOf(err))
+		}
 	}
 	_, err := a.Offer(t.Context(), call(rpcapi.Low, "n"))
 	var node *rpcapi.NodeError

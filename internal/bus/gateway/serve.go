@@ -54,8 +54,7 @@ func (q *Queue) Serve(ctx context.Context, free func(context.Context) error, do 
 	}
 	s := &server{
 		q: q, nc: nc, news: make(chan struct{}, 1), running: make(map[callID]context.CancelFunc),
-		gone:  lru.NewBasicLRU[callID, struct{}](maxGone),
-		order: schedule{fastPerHigh: q.cfg.FastPerHigh, lowEvery: q.cfg.LowEvery, drain: q.cfg.Drain},
+		gone: lru.NewBasicLRU[callID, struct{}](maxGone),
 	}
 	for subject, hear := range map[string]nats.MsgHandler{subjects.GatewayNews: s.hearNews, subjects.GatewayCancel: s.hearCancel} {
 		sub, err := nc.Subscribe(subject, hear)
@@ -146,7 +145,7 @@ func (s *server) next(ctx context.Context) (*nats.Msg, rpcapi.Class) {
 
 // look asks each class in turn that may have something.
 func (s *server) look(ctx context.Context) (*nats.Msg, rpcapi.Class, error) {
-	for _, class := range s.order.order() {
+	for _, class := range s.order.next(s.q.order.Load()) {
 		s.mu.Lock()
 		skip, seen := s.empty[class], s.seen[class]
 		s.mu.Unlock()
@@ -301,7 +300,7 @@ func (s *server) answer(ctx context.Context, inbox string, run uint32, a *rpcapi
 		a, failure = nil, rpcapi.ErrAnswerTooLarge
 	}
 	whole := encodeResult(a, failure)
-	if len(whole) == 2 && whole[1] == 0 {
+	if len(whole) == errorLength && whole[1] == 0 {
 		s.q.log.LogAttrs(ctx, slog.LevelWarn, "call of another gateway failed", slog.Any("error", failure))
 	}
 	size := int(s.nc.MaxPayload()) - partHead
