@@ -71,6 +71,7 @@ var allowed = []row{
 	{"ingress/rpc/socket", []string{"internal/rpcapi", "internal/jsonrpc"}},
 	{"loadtest", []string{"loadtest/chart", "internal/order", "internal/jsonrpc"}},
 	{"loadtest/chart", nil},
+	{"loadtest/regions", nil},
 	{"cmd/millrace/...", []string{"..."}},
 	{"deploy", nil},
 }
@@ -83,6 +84,7 @@ var walls = []struct {
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
 	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
+	{"github.com/Shopify/toxiproxy", []string{"loadtest/regions"}},
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }
 
