@@ -69,7 +69,7 @@ var allowed = []row{
 	{"egress/nodes/health", []string{"internal/rpcapi", "internal/retry"}},
 	{"egress/nodes/feed", []string{"internal/rpcapi", "internal/retry"}},
 	{"ingress/rpc/socket", []string{"internal/rpcapi", "internal/jsonrpc"}},
-	{"loadtest", []string{"loadtest/chart", "internal/order", "internal/jsonrpc"}},
+	{"loadtest", []string{"loadtest/chart", "loadtest/regions", "internal/order", "internal/jsonrpc"}},
 	{"loadtest/chart", nil},
 	{"loadtest/regions", nil},
 	{"cmd/millrace/...", []string{"..."}},

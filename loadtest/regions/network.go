@@ -116,7 +116,12 @@ func (n *Network) Addr(p Pair) string {
 }
 
 // Run carries what is sent until ctx ends. It runs once.
-func (n *Network) Run(ctx context.Context) error {
+func (n *Network) Run(ctx context.Context) (err error) {
+	labelled(ctx, func(ctx context.Context) { err = n.run(ctx) })
+	return err
+}
+
+func (n *Network) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		<-ctx.Done()

@@ -321,6 +321,28 @@ func TestProbesMeasureTheLink(t *testing.T) {
 	require.ErrorIs(t, network.Probe(t.Context(), Pair{"a", "c"}, time.Millisecond, nil), ErrNoLink)
 }
 
+// The links' part of the process is to be told from the rest, which is idle here.
+func TestLinksAreMeteredApart(t *testing.T) {
+	n := newNode(t)
+	c := dial(t, start(t, near(Conditions{}), n))
+	far := n.accept(t)
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	took, err := MeasureCPU(func() error {
+		b := make([]byte, 1<<20)
+		for begin := time.Now(); time.Since(begin) < 500*time.Millisecond; {
+			if _, err := c.Write(b); err != nil {
+				return err
+			}
+		}
+		_, err := MeasureCPU(func() error { return nil }) // the profiler is taken
+		return err
+	})
+	require.NoError(t, err)
+	require.Positive(t, took)
+	_, err = labelledCPU([]byte("no profile"))
+	require.Error(t, err)
+}
+
 func TestNetworkNamesWhatItDoesNotHave(t *testing.T) {
 	_, err := New(near(Conditions{}), map[string]string{"c": "127.0.0.1:1"})
 	require.ErrorIs(t, err, ErrTopology)

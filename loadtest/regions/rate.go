@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"gopkg.in/yaml.v3"
 )
 
 // Rate is a bandwidth in bits per second; zero: no bound.
@@ -33,9 +35,10 @@ func (r Rate) String() string {
 	return "0 bit/s"
 }
 
-// UnmarshalText reads a number with its unit, such as 1Gbit or 250kbit.
-func (r *Rate) UnmarshalText(b []byte) error {
-	text := string(b)
+// UnmarshalYAML reads a number with its unit, such as 1Gbit or 250kbit. In JSON a rate is a number.
+func (r *Rate) UnmarshalYAML(n *yaml.Node) error { return r.parse(n.Value) }
+
+func (r *Rate) parse(text string) error {
 	for _, u := range rateUnits {
 		number, ok := strings.CutSuffix(text, u.name)
 		if !ok {
@@ -48,7 +51,7 @@ func (r *Rate) UnmarshalText(b []byte) error {
 		*r = Rate(v * u.bits)
 		return nil
 	}
-	return fmt.Errorf("%w: bandwidth %q is none such as 100Mbit", ErrTopology, b)
+	return fmt.Errorf("%w: bandwidth %q is none such as 100Mbit", ErrTopology, text)
 }
 
 // takes is how long n bytes take at this rate.

@@ -40,9 +40,8 @@ func (n *Network) Play(ctx context.Context, s Scenario, h Hooks) ([]Event, error
 	var events []Event
 	start := time.Now()
 	for _, m := range n.moments(s, h) {
-		wait(time.Until(start.Add(m.at)), ctx.Done())
-		if ctx.Err() != nil {
-			break
+		if wait(time.Until(start.Add(m.at)), ctx.Done()); ctx.Err() != nil {
+			return events, nil //nolint:nilerr // the end of the run
 		}
 		events = append(events, m.happen(ctx, start))
 	}

@@ -44,8 +44,9 @@ steps:
 		go func() {
 			defer close(looked)
 			start := time.Now()
-			for _, at := range []time.Duration{5500, 9000, 11_000, 21_000, 30_500, 31_500, 32_500, 34_000} {
-				<-time.After(time.Until(start.Add(at * time.Millisecond)))
+			for _, seconds := range []float64{5.5, 9, 11, 21, 30.5, 31.5, 32.5, 34} {
+				at := time.Duration(seconds * float64(time.Second))
+				<-time.After(time.Until(start.Add(at)))
 				cuts = append(cuts, cutsOf(n.paths[there])+cutsOf(n.paths[there.back()]))
 				slow = append(slow, nowOf(n.paths[there.back()]))
 			}

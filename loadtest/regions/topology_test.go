@@ -72,12 +72,12 @@ func TestTopologyNamesItsFaults(t *testing.T) {
 func TestRatesHaveUnits(t *testing.T) {
 	for text, want := range map[string]Rate{"1Gbit": 1e9, "2.5 Mbit": 25e5, "10kbit": 1e4, "7bit": 7, "0bit": 0} {
 		var r Rate
-		require.NoError(t, r.UnmarshalText([]byte(text)))
+		require.NoError(t, r.parse(text))
 		require.Equal(t, want, r)
 	}
 	for _, text := range []string{"", "5", "-1bit", "1e300Gbit", "NaNbit", "fastbit"} {
 		var r Rate
-		require.Error(t, r.UnmarshalText([]byte(text)), text)
+		require.Error(t, r.parse(text), text)
 	}
 	require.Equal(t, "1 Gbit/s", Rate(1e9).String())
 	require.Equal(t, "unbounded", Rate(0).String())
