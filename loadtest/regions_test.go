@@ -36,24 +36,8 @@ func newRegionFake(t *testing.T) *regionFake {
 	t.Helper()
 	f := &regionFake{client: &http.Client{Transport: &http.Transport{}}, ctx: t.Context()}
 	f.sink, f.builder = startSink(t)
-	f.door = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return
-		}
-		f.give(f.builder, body)
-		for _, p := range f.peers {
-			if !f.lose.Load() {
-				f.give("http://"+p, body)
-			}
-		}
-		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"bundleHash":"0x`+strings.Repeat("0", 64)+`"}}`)
-	}))
-	f.peer = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if body, err := io.ReadAll(r.Body); err == nil {
-			f.send(f.builder, body, r.Header.Get(RepeatHeader))
-		}
-	}))
+	f.door = httptest.NewServer(http.HandlerFunc(f.serveDoor))
+	f.peer = httptest.NewServer(http.HandlerFunc(f.servePeer))
 	t.Cleanup(func() {
 		f.door.Close()
 		f.going.Wait()
@@ -61,6 +45,27 @@ func newRegionFake(t *testing.T) *regionFake {
 		f.client.CloseIdleConnections()
 	})
 	return f
+}
+
+func (f *regionFake) serveDoor(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	f.give(f.builder, body)
+	for _, p := range f.peers {
+		if !f.lose.Load() {
+			f.give("http://"+p, body)
+		}
+	}
+	_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"bundleHash":"0x`+strings.Repeat("0", 64)+`"}}`)
+}
+
+func (f *regionFake) servePeer(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil || !f.send(f.builder, body, r.Header.Get(RepeatHeader)) {
+		w.WriteHeader(http.StatusBadGateway)
+	}
 }
 
 func (f *regionFake) give(url string, body []byte) {
