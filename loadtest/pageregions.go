@@ -80,7 +80,7 @@ func (r *RegionsReport) tiles() []tile {
 		{"Latency p50", chart.Micros(float64(l.P50)), worst.name()},
 		{"Latency p99", chart.Micros(float64(l.P99)), "maximum " + chart.Micros(float64(l.Max))},
 	}
-	if worst.Echo.Count > 0 {
+	if worst.Echo.Count > 0 && l.Count > 0 {
 		out = append(out, tile{"Beyond the echo", signed(worst.Beyond.P50), "p50; p99 " + signed(worst.Beyond.P99)})
 	}
 	out = append(out, tile{"Lost", grouped(r.lost()), "of " + grouped(r.owed()) + " deliveries"})
@@ -139,6 +139,9 @@ func (r *RegionsReport) latencyFigure() figure {
 			continue
 		}
 		row("echo "+l.name(), l.Echo)
+		if l.Orders.Count == 0 {
+			continue
+		}
 		t.Rows = append(t.Rows, []string{"beyond the echo", "", signed(l.Beyond.P50), signed(l.Beyond.P90), signed(l.Beyond.P99), signed(l.Beyond.P999), ""})
 	}
 	return figure{

@@ -56,6 +56,8 @@ func (r *RegionsReport) writeLatencies(w io.Writer) error {
 		line(l.name(), "orders", l.Orders)
 		if l.crosses() {
 			line(l.name(), "echo", l.Echo)
+		}
+		if l.crosses() && l.Orders.Count > 0 {
 			b := l.Beyond
 			t.line("%s\tbeyond the echo\t\t%s\t%s\t%s\t%s\t", l.name(), us(b.P50), us(b.P90), us(b.P99), us(b.P999))
 		}

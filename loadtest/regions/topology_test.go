@@ -121,3 +121,21 @@ func FuzzDecodeScenario(f *testing.F) {
 		}
 	})
 }
+
+// What the documentation shows has to work.
+func TestDocumentedFilesAreRead(t *testing.T) {
+	text, err := os.ReadFile("../../docs/performance.md")
+	require.NoError(t, err)
+	var blocks []string
+	for _, part := range strings.Split(string(text), "```yaml\n")[1:] {
+		block, _, _ := strings.Cut(part, "```")
+		blocks = append(blocks, block)
+	}
+	require.Len(t, blocks, 2)
+	top, err := Parse([]byte(blocks[0]))
+	require.NoError(t, err)
+	s, err := ParseScenario([]byte(blocks[1]))
+	require.NoError(t, err)
+	require.NoError(t, s.Validate(top))
+	require.Len(t, s.Steps, 5)
+}
