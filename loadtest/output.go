@@ -87,6 +87,8 @@ func ReadReport(r io.Reader) (Printable, error) {
 		rep = &Comparison{}
 	case SchemaSweep:
 		rep = &Sweep{}
+	case SchemaRegions:
+		rep = &RegionsReport{}
 	default:
 		return nil, fmt.Errorf("read report: %w: schema %q", ErrConfig, head.Schema)
 	}

@@ -92,6 +92,10 @@ func newPage(rep Printable) (*page, error) {
 		if len(r.Points) > 0 {
 			return r.page(), nil
 		}
+	case *RegionsReport:
+		if len(r.Links) > 0 {
+			return r.page(), nil
+		}
 	}
 	return nil, fmt.Errorf("%w: a report of nothing", ErrConfig)
 }

@@ -250,7 +250,7 @@ func TestPlotsAreFilesOfTheirOwn(t *testing.T) {
 }
 
 func TestEmptyReportHasNoPage(t *testing.T) {
-	for _, rep := range []Printable{&Report{}, &Comparison{}, &Sweep{}} {
+	for _, rep := range []Printable{&Report{}, &Comparison{}, &Sweep{}, &RegionsReport{}} {
 		require.ErrorIs(t, WriteHTML(io.Discard, rep), ErrConfig)
 	}
 }
@@ -266,13 +266,14 @@ func TestSmallReportsHaveAPage(t *testing.T) {
 	require.NotContains(t, render(t, rep), "NaN")
 	c := &Comparison{Targets: []string{"a", "b"}, Base: "b", Legs: []Leg{{Target: "a", Pair: 1, Report: rep}, {Target: "b", Pair: 1, Report: rep}}}
 	require.NotContains(t, render(t, c), "NaN")
+	require.NotContains(t, render(t, &RegionsReport{Links: []LinkReport{{From: "a", To: "b", Series: newLinkTimes(rep.Started, 0).series()}}}), "NaN")
 	s := &Sweep{Variable: VariableSize, Targets: []string{"a"}, Points: []SweepPoint{{Value: 1, Legs: []Leg{{Target: "a", Report: rep}}}}}
 	require.NotContains(t, render(t, s), "NaN")
 }
 
 // Tools read these: a field may be added, never taken away or given another type.
 func TestReportsKeepTheirSchema(t *testing.T) {
-	for name, rep := range map[string]Printable{"run": samples()["run"], "compare": samples()["compare"], "sweep": samples()["ramp"]} {
+	for name, rep := range map[string]Printable{"run": samples()["run"], "compare": samples()["compare"], "sweep": samples()["ramp"], "regions": samples()["regions"]} {
 		var b bytes.Buffer
 		require.NoError(t, rep.WriteJSON(&b))
 		first := b.String()
@@ -328,6 +329,7 @@ func TestTablesSayWhatPagesSay(t *testing.T) {
 	for name, want := range map[string][]string{
 		"run":     {"wire p50", "every promise kept", "warning: the generator", "ingress verify", "woke up"},
 		"compare": {"median of ratios", "CPU per accepted order", "v1b", "warning:"},
+		"regions": {"virginia > frankfurt", "beyond the echo", "restart frankfurt, which failed: gone", "1 orders lost between nodes"},
 		"ramp":    {"kept up with", "accepted/s", "v1b"},
 	} {
 		var b bytes.Buffer

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"millrace/loadtest/regions"
 )
 
 // sampleReport is a report in which every field has a value.
@@ -112,10 +114,46 @@ func sampleSweep(v Variable, values ...float64) *Sweep {
 	return s
 }
 
+// sampleRegions is a report over two regions in which every field has a value.
+func sampleRegions() *RegionsReport {
+	run := sampleReport(500, 1)
+	f := run.Flows[0]
+	far := Latency{Count: 1000, P50: 44_900, P90: 46_000, P99: 49_500, P999: 61_000, Max: 70_000}
+	echo := Latency{Count: 1200, P50: 44_300, P90: 44_900, P99: 49_900, P999: 60_000, Max: 66_000}
+	shift := func(in []Quantile, by int64) (out []Quantile) {
+		for _, q := range in {
+			out = append(out, Quantile{Percent: q.Percent, Value: q.Value + by})
+		}
+		return out
+	}
+	series := &LinkSeries{Step: .25}
+	for i := range 24 {
+		series.Delivered = append(series.Delivered, 480+10*math.Sin(float64(i)))
+		series.P50 = append(series.P50, 44_900)
+		series.P99 = append(series.P99, 49_500+100*float64(i))
+		series.Echo = append(series.Echo, 44_300)
+		series.Bits = append(series.Bits, 48e6)
+	}
+	link := LinkReport{
+		From: "virginia", To: "frankfurt", Orders: far, Echo: echo, RoundTrip: Latency{Count: 1200, P50: 88_500, Max: 99_000}, Beyond: beyond(far, echo),
+		Conditions: regions.Conditions{Delay: 44 * time.Millisecond, Jitter: time.Millisecond, Bandwidth: 1e9, ResetEvery: time.Minute},
+		Accepted:   1001, Delivered: 1000, Lost: 1, Duplicates: 1, Repeats: 2, Bytes: 9e6, Bandwidth: 48e6, Peak: 90e6, Connections: 3, Resets: 1,
+		OrderCurve: shift(f.WireCurve, 44_300), EchoCurve: shift(f.AnswerCurve, 44_000), Series: series,
+	}
+	home := LinkReport{From: "virginia", To: "virginia", Orders: f.Wire, Accepted: 1001, Delivered: 1001, OrderCurve: f.WireCurve, Series: series}
+	return &RegionsReport{
+		Schema: SchemaRegions, Started: run.Started, Elapsed: run.Elapsed, Topology: "two-regions", Scenario: "bad day", Setup: run.Setup,
+		Doors: run.Flows, Links: []LinkReport{link, home}, Generator: run.Generator, LinksCPU: 200 * time.Millisecond,
+		CPU: run.CPU, PerOrder: run.PerOrder, PeakRSS: run.PeakRSS,
+		Events: []regions.Event{{At: time.Second, What: "partition virginia>frankfurt"}, {At: 2 * time.Second, What: "restart frankfurt", Error: "gone"}},
+	}
+}
+
 // samples are one report of every kind; nobody changes them.
 var samples = sync.OnceValue(func() map[string]Printable {
 	return map[string]Printable{
 		"run":         sampleReport(500, 1),
+		"regions":     sampleRegions(),
 		"compare":     sampleComparison(),
 		"sweep":       sampleSweep(VariableSize, 1e3, 1e4, 1e5, 1e6),
 		"connections": sampleSweep(VariableConnections, 1, 10, 100, 1000, 5000),

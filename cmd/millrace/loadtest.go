@@ -11,6 +11,7 @@ import (
 type loadtestCmd struct {
 	Run     loadtestRunCmd     `cmd:"" default:"withargs" help:"Send to one door. This is the default."`
 	Compare loadtestCompareCmd `cmd:"" help:"Measure several doors in turn, A B A B, and compare them pair by pair."`
+	Regions loadtestRegionsCmd `cmd:"" help:"Measure nodes with an emulated network between them, and what becomes of orders when it fails."`
 	Report  loadtestReportCmd  `cmd:"" help:"Make pages and plots of a saved report."`
 }
 

@@ -76,8 +76,9 @@ var allowed = []row{
 	{"egress/nodes/health", []string{"internal/rpcapi", "internal/retry"}},
 	{"egress/nodes/feed", []string{"internal/rpcapi", "internal/retry"}},
 	{"ingress/rpc/socket", []string{"internal/rpcapi", "internal/jsonrpc"}},
-	{"loadtest", []string{"loadtest/chart", "internal/order", "internal/jsonrpc"}},
+	{"loadtest", []string{"loadtest/chart", "loadtest/regions", "internal/order", "internal/jsonrpc"}},
 	{"loadtest/chart", nil},
+	{"loadtest/regions", nil},
 	{"cmd/millrace/...", []string{"..."}},
 	{"deploy", nil},
 }
@@ -91,6 +92,7 @@ var walls = []struct {
 	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
 	{"github.com/miekg/dns", nil}, // a server for tests
+	{"github.com/Shopify/toxiproxy", []string{"loadtest/regions"}},
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }
 
