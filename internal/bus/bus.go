@@ -137,6 +137,7 @@ func (b *Bus) locate(ctx context.Context) error {
 		StoreDir: b.cfg.StoreDir, Listen: b.cfg.Listen, Sync: b.cfg.Sync, MaxStore: b.cfg.MaxStore,
 		TLSCert: b.cfg.TLS.Cert, TLSKey: b.cfg.TLS.Key,
 		MaxPayload: int32(max(12<<20, min(b.topo.MaxBody+2*subjects.HeaderRoom, 60<<20))),
+		Peering:    b.cfg.Peering,
 	}, b.log)
 	if err != nil {
 		return fmt.Errorf("start embedded server: %w", err)
@@ -250,6 +251,9 @@ func (b *Bus) Monitor() http.Handler {
 	}
 	return b.server.Monitor()
 }
+
+// Embedded returns the server of this process; nil when the bus is elsewhere.
+func (b *Bus) Embedded() *embedded.Server { return b.server }
 
 // Oldest is the age of class p's oldest order on IN that is not done, as sampled while Run runs.
 func (b *Bus) Oldest(p order.Priority) time.Duration { return b.backlog.Oldest(p) }

@@ -38,6 +38,9 @@ type Config struct {
 	// the program's to say, not the operator's.
 	Role string `kong:"-"`
 
+	// Peering makes the embedded server exchange orders with other operators' (package peerlink); nil: no peers.
+	Peering *embedded.Peering `kong:"-"`
+
 	Creds string    `name:"creds" help:"File with the credentials for the NATS servers." type:"path"`
 	Token string    `name:"token" help:"Token for the NATS servers."`
 	TLS   TLSConfig `embed:"" prefix:"tls."`

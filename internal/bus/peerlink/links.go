@@ -117,6 +117,16 @@ func (l *Links) Open(s *embedded.Server) error {
 	return nil
 }
 
+// ordersJS is the context of the account ORDERS.
+func (l *Links) ordersJS() (jetstream.JetStream, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.orders == nil {
+		return nil, ErrNotOpen
+	}
+	return l.orders, nil
+}
+
 func (l *Links) opened() (*embedded.Server, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

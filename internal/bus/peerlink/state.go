@@ -196,10 +196,8 @@ func (m *metrics) connection(peer, direction string, c Connection) {
 // owed is what a peer has not fetched from us, and looks for what it can't any more.
 func (l *Links) owed(ctx context.Context, p Peer, c order.Priority) (n uint64, ok bool) {
 	f := flow{origin: l.cfg.Operator, peer: p.Name, class: c}
-	l.mu.Lock()
-	js := l.orders
-	l.mu.Unlock()
-	if js == nil {
+	js, err := l.ordersJS()
+	if err != nil {
 		return 0, false
 	}
 	s, err := js.Stream(ctx, subjects.StreamOK(c))
