@@ -258,6 +258,9 @@ func (b *Bus) Monitor() http.Handler {
 	return b.server.Monitor()
 }
 
+// Embedded returns the server of this process; nil when the bus is elsewhere.
+func (b *Bus) Embedded() *embedded.Server { return b.server }
+
 // Oldest is the age of class p's oldest order on IN that is not done, as sampled while Run runs.
 func (b *Bus) Oldest(p order.Priority) time.Duration { return b.backlog.Oldest(p) }
 

@@ -40,6 +40,9 @@ type Config struct {
 	// Peering has the embedded server exchange orders with other operators'; nil: there are no peers.
 	Peering *embedded.Peering `kong:"-"`
 
+	// Peering makes the embedded server exchange orders with other operators' (package peerlink); nil: no peers.
+	Peering *embedded.Peering `kong:"-"`
+
 	Creds string    `name:"creds" help:"File with the credentials for the NATS servers." type:"path"`
 	Token string    `name:"token" help:"Token for the NATS servers."`
 	TLS   TLSConfig `embed:"" prefix:"tls."`

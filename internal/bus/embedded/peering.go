@@ -129,10 +129,10 @@ func (s *Server) Leafs(account string) ([]*server.LeafInfo, error) {
 }
 
 // DisconnectLeafs ends the leafnode connections of an account at once, and returns how many there were.
-func (s *Server) DisconnectLeafs(account string) int {
+func (s *Server) DisconnectLeafs(ctx context.Context, account string) int {
 	leafs, err := s.Leafs(account)
 	if err != nil {
-		s.log.LogAttrs(context.Background(), slog.LevelError, "leafnodes not disconnected", slog.Any("error", err))
+		s.log.LogAttrs(ctx, slog.LevelError, "leafnodes not disconnected", slog.Any("error", err))
 	}
 	n := 0
 	for _, l := range leafs {

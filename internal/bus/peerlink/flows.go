@@ -25,12 +25,16 @@ const (
 
 // serve makes the consumers from which peers fetch.
 func (l *Links) serve(ctx context.Context, peers []Peer) error {
+	js, err := l.ordersJS()
+	if err != nil {
+		return err
+	}
 	for _, p := range peers {
 		for _, c := range order.Priorities {
 			f := flow{origin: l.cfg.Operator, peer: p.Name, class: c}
-			_, err := l.orders.PushConsumer(ctx, subjects.StreamOK(c), f.durable())
+			_, err := js.PushConsumer(ctx, subjects.StreamOK(c), f.durable())
 			if errors.Is(err, jetstream.ErrConsumerNotFound) {
-				_, err = l.orders.CreatePushConsumer(ctx, subjects.StreamOK(c), l.consumer(f))
+				_, err = js.CreatePushConsumer(ctx, subjects.StreamOK(c), l.consumer(f))
 			}
 			if err != nil {
 				return fmt.Errorf("consumer of peer %s: %w", p.Name, err)
@@ -112,9 +116,13 @@ func (l *Links) forget(ctx context.Context, peers []Peer) error {
 			}
 		}
 	}
+	orders, err := l.ordersJS()
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, c := range order.Priorities {
-		errs = append(errs, forgetConsumers(ctx, l.orders, subjects.StreamOK(c), originPrefix(l.cfg.Operator), consumers))
+		errs = append(errs, forgetConsumers(ctx, orders, subjects.StreamOK(c), originPrefix(l.cfg.Operator), consumers))
 	}
 	js := l.js(order.PriorityHigh)
 	names := js.StreamNames(ctx)

@@ -117,6 +117,16 @@ func (l *Links) Open(s *embedded.Server) error {
 	return nil
 }
 
+// ordersJS is the context of the account ORDERS.
+func (l *Links) ordersJS() (jetstream.JetStream, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.orders == nil {
+		return nil, ErrNotOpen
+	}
+	return l.orders, nil
+}
+
 func (l *Links) opened() (*embedded.Server, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,25 +154,25 @@ func (l *Links) Set(ctx context.Context, peers []Peer) error {
 	defer cancel()
 
 	for _, account := range l.trust.set(peers) {
-		s.DisconnectLeafs(account)
+		s.DisconnectLeafs(ctx, account)
 	}
 	gone := l.replace(peers)
-	disconnect(s, gone)
+	disconnect(ctx, s, gone)
 	if err := l.serve(ctx, peers); err != nil {
 		return err
 	}
 	if err := l.connect(s, peers); err != nil {
 		return err
 	}
-	disconnect(s, gone) // who slipped in meanwhile
+	disconnect(ctx, s, gone) // who slipped in meanwhile
 	return errors.Join(l.forget(ctx, peers), l.fetch(ctx, peers))
 }
 
-func disconnect(s *embedded.Server, peers []string) {
+func disconnect(ctx context.Context, s *embedded.Server, peers []string) {
 	for _, p := range peers {
 		for _, ln := range lanes {
-			s.DisconnectLeafs(serving(p, ln))
-			s.DisconnectLeafs(fetching(p, ln))
+			s.DisconnectLeafs(ctx, serving(p, ln))
+			s.DisconnectLeafs(ctx, fetching(p, ln))
 		}
 	}
 }
@@ -194,10 +204,12 @@ func (l *Links) replace(peers []Peer) (gone []string) {
 // connect gives the server its accounts and remotes, if they are others than before.
 func (l *Links) connect(s *embedded.Server, peers []Peer) error {
 	text := renderAccounts(site(l.cfg.Operator, peers))
-	apply := text
+	var b strings.Builder
+	b.WriteString(text)
 	for _, p := range peers {
-		apply += p.Name + " " + p.URL + "\n"
+		b.WriteString(p.Name + " " + p.URL + "\n")
 	}
+	apply := b.String()
 	if apply == l.applied {
 		return nil
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/bus/embedded"
@@ -114,7 +115,7 @@ func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	n.id = issue(tb, tb.TempDir(), name, time.Now().Add(time.Hour), nil)
 	cfg := Config{
 		Operator: name, Listen: "127.0.0.1:0", MaxBytes: 256 << 20, Compression: CompressionS2Fast,
-		Ping: 500 * time.Millisecond, MaxAge: maxAge,
+		Ping: 2 * time.Second, MaxAge: maxAge,
 	}
 	for _, o := range opts {
 		o(&cfg, n)
@@ -135,7 +136,8 @@ func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	require.NoError(tb, n.links.Open(n.Server.Server))
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("%s: %+v\n%s", name, n.links.State(), n.log)
+			text, _ := metricsText(n)
+			tb.Logf("%s: %+v\n%s\n%s", name, n.links.State(), text, n.log)
 		}
 	})
 	background(tb, n.links.Run)
@@ -340,9 +342,16 @@ func (p *proxy) copy(to, from net.Conn) {
 
 var _ io.Writer = (*logBuffer)(nil)
 
-func get(tb testing.TB, n *node, path string) string {
-	tb.Helper()
+// metricsText is what a scrape of the node shows.
+func metricsText(n *node) (string, error) {
 	rec := httptest.NewRecorder()
-	n.Monitor().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
-	return rec.Body.String()
+	promhttp.HandlerFor(n.reg, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if rec.Code != http.StatusOK {
+		return "", fmt.Errorf("status %d", rec.Code)
+	}
+	return rec.Body.String(), nil
+}
+
+func jetstreamPurgeTo(first uint64) jetstream.StreamPurgeOpt {
+	return jetstream.WithPurgeSequence(first)
 }

@@ -56,7 +56,7 @@ func (l *Links) watch(ctx context.Context, name, direction string, c order.Prior
 		known.watches[key] = w
 	}
 	l.mu.Unlock()
-	from, to := w.add(s, next) // only Run adds
+	from, to := w.add(s, next) // only Run adds, and next asks the bus: not under mu
 	if to == 0 {
 		return
 	}

@@ -56,7 +56,7 @@ func (l *Links) Receive(ctx context.Context, peer string, p order.Priority, h fu
 			return h(ctx, m)
 		})
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it was ended
 		}
 		l.log.LogAttrs(ctx, slog.LevelDebug, "receiving from peer interrupted", slog.String("peer", peer),
 			slog.String("priority", p.String()), slog.Any("error", err))

@@ -117,7 +117,7 @@ func (l *Links) list() []Peer {
 func (l *Links) look(ctx context.Context, p Peer, leafs map[string]*server.LeafInfo) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	l.connections(p, leafs)
+	l.connections(ctx, p, leafs)
 	owed, behind := make([]Backlog, 0, len(order.Priorities)), make([]Backlog, 0, len(order.Priorities))
 	for _, c := range order.Priorities {
 		if n, ok := l.owed(ctx, p, c); ok {
@@ -142,7 +142,7 @@ func (l *Links) look(ctx context.Context, p Peer, leafs map[string]*server.LeafI
 }
 
 // connections takes in which of a peer's connections are there.
-func (l *Links) connections(p Peer, leafs map[string]*server.LeafInfo) {
+func (l *Links) connections(ctx context.Context, p Peer, leafs map[string]*server.LeafInfo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	known := l.peers[p.Name]
@@ -160,7 +160,7 @@ func (l *Links) connections(p Peer, leafs map[string]*server.LeafInfo) {
 			if i < len(was) && was[i].Connected == c.Connected {
 				c.Since = was[i].Since
 			} else {
-				l.changed(p.Name, direction, c)
+				l.changed(ctx, p.Name, direction, c)
 			}
 			l.m.connection(p.Name, direction, c)
 			if end := l.trust.expires(account(p.Name, ln)); end.After(known.state.CertificateExpires) {
@@ -179,12 +179,8 @@ func (l *Links) connections(p Peer, leafs map[string]*server.LeafInfo) {
 	}
 }
 
-func (l *Links) changed(peer, direction string, c Connection) {
-	text := "peer not connected"
-	if c.Connected {
-		text = "peer connected"
-	}
-	l.log.LogAttrs(context.Background(), slog.LevelInfo, text, slog.String("peer", peer),
+func (l *Links) changed(ctx context.Context, peer, direction string, c Connection) {
+	l.log.LogAttrs(ctx, slog.LevelInfo, "connection of peer", slog.String("peer", peer), slog.Bool("connected", c.Connected),
 		slog.String("direction", direction), slog.String("lane", c.Lane), slog.String("address", c.Address))
 }
 
@@ -200,10 +196,8 @@ func (m *metrics) connection(peer, direction string, c Connection) {
 // owed is what a peer has not fetched from us, and looks for what it can't any more.
 func (l *Links) owed(ctx context.Context, p Peer, c order.Priority) (n uint64, ok bool) {
 	f := flow{origin: l.cfg.Operator, peer: p.Name, class: c}
-	l.mu.Lock()
-	js := l.orders
-	l.mu.Unlock()
-	if js == nil {
+	js, err := l.ordersJS()
+	if err != nil {
 		return 0, false
 	}
 	s, err := js.Stream(ctx, subjects.StreamOK(c))
@@ -225,7 +219,7 @@ func (l *Links) owed(ctx context.Context, p Peer, c order.Priority) (n uint64, o
 		}
 		return m.Sequence
 	})
-	return info.NumPending + uint64(max(info.NumAckPending, 0)), true //nolint:gosec // a count
+	return info.NumPending + uint64(max(info.NumAckPending, 0)), true
 }
 
 // behind is what we have not fetched from a peer, and looks for what nobody took in time.
