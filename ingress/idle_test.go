@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/doortest"
 )
 
 // closing is a connection of a client; its end is counted.
@@ -33,18 +35,10 @@ func openIdle(t *testing.T, idle time.Duration) *door {
 	cfg.BodyTimeout = 2 * time.Second // ends a connection that a client dialed and then did not need
 	s, err := New(cfg, b.ports(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
-	require.Equal(t, idleTimeout, s.idle)
+	require.Equal(t, 30*time.Second, s.idle)
 	s.idle = idle
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	d := &door{Server: s, t: t, bus: b}
-	t.Cleanup(func() {
-		d.client.CloseIdleConnections()
-		cancel()
-		require.NoError(t, <-ended)
-	})
-	require.Eventually(t, func() bool { return s.Addr() != nil }, 5*time.Second, time.Millisecond)
+	d := &door{Server: s, t: t, bus: b, stop: doortest.Run(t, s)}
+	t.Cleanup(func() { d.client.CloseIdleConnections() })
 	<-b.heard
 	return d
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/internal/doortest"
 	"millrace/internal/order"
 )
 
@@ -182,16 +183,8 @@ func open(tb testing.TB, b *bus, changes ...func(*Config)) *door {
 	}
 	s, err := New(cfg, b.ports(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(tb, err)
-	ctx, cancel := context.WithCancel(tb.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(ctx) }()
-	stop := sync.OnceValue(func() error { cancel(); return <-ended })
-	d := &door{Server: s, t: tb, bus: b, client: &http.Client{Transport: &http.Transport{}}, stop: stop}
-	tb.Cleanup(func() {
-		d.client.CloseIdleConnections()
-		require.NoError(tb, stop())
-	})
-	require.Eventually(tb, func() bool { return s.Addr() != nil }, 5*time.Second, time.Millisecond)
+	d := &door{Server: s, t: tb, bus: b, client: &http.Client{Transport: &http.Transport{}}, stop: doortest.Run(tb, s)}
+	tb.Cleanup(func() { d.client.CloseIdleConnections() }) // of the client that it has by then
 	<-b.heard
 	return d
 }
@@ -303,8 +296,5 @@ const someUUID = "52840671-89dc-484f-80f6-401753513ba9"
 // dial opens a plain connection to the door.
 func (d *door) dial() net.Conn {
 	d.t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(d.t.Context(), "tcp", d.Addr().String())
-	require.NoError(d.t, err)
-	d.t.Cleanup(func() { conn.Close() })
-	return conn
+	return doortest.Dial(d.t, d)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"millrace/internal/listener"
 	"millrace/internal/order"
 )
 
@@ -36,17 +37,18 @@ type metrics struct {
 	stages   [stages]prometheus.Observer
 	small    prometheus.Observer
 	big      prometheus.Observer
-	conns    map[string]map[http.ConnState]prometheus.Counter
 	stats    map[string]prometheus.Counter
 	reloads  map[string]prometheus.Counter
+
+	connState map[string]func(net.Conn, http.ConnState) // the servers', by listener
 }
 
 // newMetrics registers the door's metrics; every label value exists from the start.
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{
-		rejected: make(map[string]prometheus.Counter),
-		conns:    make(map[string]map[http.ConnState]prometheus.Counter),
+		rejected:  make(map[string]prometheus.Counter),
+		connState: make(map[string]func(net.Conn, http.ConnState)),
 		repeats: f.NewCounter(prometheus.CounterOpts{
 			Name: "millrace_ingress_repeats_total", Help: "Orders answered with the outcome of an earlier or concurrent call.",
 		}),
@@ -69,11 +71,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 	conns := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_http_connections_total", Help: "State changes of HTTP connections.",
 	}, []string{"listener", "state"})
-	for _, listener := range []string{listenerOrders, listenerBuilder} {
-		m.conns[listener] = make(map[http.ConnState]prometheus.Counter)
-		for st := http.StateNew; st <= http.StateClosed; st++ {
-			m.conns[listener][st] = conns.WithLabelValues(listener, st.String())
-		}
+	for _, name := range []string{listenerOrders, listenerBuilder} {
+		m.connState[name] = listener.CountStates(conns.MustCurryWith(prometheus.Labels{"listener": name}))
 	}
 	m.stats = outcomes(f, "millrace_ingress_builder_stats_total", "Entities in statistics posted by the builder.", "applied", "malformed")
 	m.reloads = outcomes(f, "millrace_ingress_tls_reloads_total", "Attempts to read a changed certificate.", "ok", "failed")
@@ -153,15 +152,5 @@ func (m *metrics) request(size int, d time.Duration) {
 func (m *metrics) reject(label string) {
 	if c, ok := m.rejected[label]; ok {
 		c.Inc()
-	}
-}
-
-// connState is the ConnState callback of a listener.
-func (m *metrics) connState(listener string) func(net.Conn, http.ConnState) {
-	counters := m.conns[listener]
-	return func(_ net.Conn, st http.ConnState) {
-		if c, ok := counters[st]; ok {
-			c.Inc()
-		}
 	}
 }

@@ -16,10 +16,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sync/errgroup"
 
 	"millrace/internal/certificate"
+	"millrace/internal/listener"
 )
 
 // The listeners' names in millrace_http_connections_total.
@@ -30,12 +29,9 @@ const (
 
 // Limits of HTTP that need no configuration.
 const (
-	idleTimeout      = 30 * time.Second // clients use 28 s, so that they close first
-	maxHeader        = 16 << 10
 	writeSlack       = 10 * time.Second
 	http2Streams     = 128
 	http2Buffer      = 256 << 10
-	certificatePoll  = 5 * time.Second // the metrics tell of broken files before a client does
 	builderBodyLimit = 1 << 20
 	builderConns     = 16
 )
@@ -43,7 +39,7 @@ const (
 // Server is the order door. Create it with New, then call Run once.
 type Server struct {
 	id    string        // names this process in verdicts' subjects
-	idle  time.Duration // idleTimeout
+	idle  time.Duration // listener.IdleTimeout
 	ports Ports
 	log   *slog.Logger
 
@@ -66,7 +62,7 @@ type Server struct {
 	draining atomic.Bool
 	reloads  sync.Mutex // one Reload at a time
 
-	orderAddr, builderAddr atomic.Pointer[net.Addr]
+	orders, builder *listener.Listener
 }
 
 // New returns a door that is not listening yet. It fails when cfg is invalid (ErrConfig) or a
@@ -85,20 +81,21 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 		slots = min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 	}
 	s := &Server{
-		id: newID(), idle: idleTimeout, ports: ports, log: log,
+		id: newID(), idle: listener.IdleTimeout, ports: ports, log: log,
 		inflight: newInflight(cfg.InflightBytes),
 		gate:     newGate(slots, cfg.GateQueue, cfg.BulkSlots),
 		flights:  newFlights(),
 		waiters:  newWaiters(),
 		lookups:  make(chan struct{}, statusPlaces),
 		jsonType: []string{contentTypeJSON},
+		orders:   listener.New("orders"), builder: listener.New("the builder"),
 	}
 	s.policy.Store(p)
 	s.bodies.inflight = s.inflight
 	s.shed.backlog, s.shed.log = ports.Backlog, log
 	s.requests.New = func() any { return new(request) }
-	s.certificate = certificate.New("ingress.tls.cert", "ingress.tls.key", s.certificateChanged)
 	s.metrics = newMetrics(reg, s)
+	s.certificate = listener.NewCertificate("ingress.tls.cert", "ingress.tls.key", log, s.metrics.reloads)
 	return s, nil
 }
 
@@ -114,17 +111,10 @@ func newID() string {
 func (s *Server) ID() string { return s.id }
 
 // Addr is the order listener's address once Run listens, else nil.
-func (s *Server) Addr() net.Addr { return addr(&s.orderAddr) }
+func (s *Server) Addr() net.Addr { return s.orders.Addr() }
 
 // BuilderAddr is the builder listener's address once Run listens, else nil.
-func (s *Server) BuilderAddr() net.Addr { return addr(&s.builderAddr) }
-
-func addr(p *atomic.Pointer[net.Addr]) net.Addr {
-	if a := p.Load(); a != nil {
-		return *a
-	}
-	return nil
-}
+func (s *Server) BuilderAddr() net.Addr { return s.builder.Addr() }
 
 // Reload puts cfg in force for the requests that follow. An invalid cfg (ErrConfig) or unreadable
 // certificate changes nothing. Keys that need a restart keep their value; when any of them
@@ -170,55 +160,39 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer m.close()
 	s.memory.Store(m)
-	fronts, err := s.fronts(ctx, cfg)
+	listeners, err := s.listen(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	return s.serveAll(ctx, fronts)
+	parts := s.parts(cfg)
+	for _, l := range listeners {
+		parts = append(parts, l.Serve)
+	}
+	return listener.Run(ctx, func(failed context.Context) error { return s.drain(failed, listeners) }, parts...)
 }
 
-// front is one HTTP server with its listener.
-type front struct {
-	http     *http.Server
-	listener net.Listener
-}
-
-func (s *Server) fronts(ctx context.Context, cfg *Config) ([]front, error) {
-	orders, err := s.listen(ctx, cfg.Listen, cfg.MaxConnections, &s.orderAddr)
-	if err != nil {
+// listen opens the listeners, and returns those that serve.
+func (s *Server) listen(ctx context.Context, cfg *Config) ([]*listener.Listener, error) {
+	if err := s.orders.Open(ctx, cfg.Listen, cfg.MaxConnections, s.orderServer(cfg)); err != nil {
 		return nil, err
 	}
-	fs := []front{{s.orderServer(cfg), orders}}
-	if cfg.BuilderListen != "" {
-		builder, err := s.listen(ctx, cfg.BuilderListen, builderConns, &s.builderAddr)
-		if err != nil {
-			return nil, errors.Join(err, orders.Close())
-		}
-		fs = append(fs, front{s.builderServer(cfg), builder})
+	if cfg.BuilderListen == "" {
+		return []*listener.Listener{s.orders}, nil
 	}
-	return fs, nil
-}
-
-func (s *Server) listen(ctx context.Context, address string, conns int, known *atomic.Pointer[net.Addr]) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("listen for orders: %w", err)
+	if err := s.builder.Open(ctx, cfg.BuilderListen, builderConns, s.builderServer(cfg)); err != nil {
+		return nil, errors.Join(err, s.orders.Close())
 	}
-	a := l.Addr()
-	known.Store(&a)
-	return netutil.LimitListener(l, conns), nil
+	return []*listener.Listener{s.orders, s.builder}, nil
 }
 
 // orderServer has a deadline for everything that a client can delay.
 func (s *Server) orderServer(cfg *Config) *http.Server {
-	srv := s.httpServer(listenerOrders, s.marked(s.orderRoutes()))
+	srv := listener.NewServer(s.marked(s.orderRoutes()), s.log)
+	srv.IdleTimeout, srv.ConnState = s.idle, s.metrics.connState[listenerOrders]
 	slowest := time.Duration(float64(cfg.MaxBody) / float64(cfg.MinBodyRate) * float64(time.Second))
 	srv.ReadHeaderTimeout = cfg.BodyTimeout
 	srv.ReadTimeout = cfg.BodyTimeout // body.go extends it for large bodies
 	srv.WriteTimeout = cfg.BodyTimeout + slowest + cfg.GateWait + cfg.RefusalDelay + cfg.PublishTimeout*time.Duration(cfg.MaxBatch) + cfg.VerdictWait + writeSlack
-	srv.Protocols = new(http.Protocols)
-	srv.Protocols.SetHTTP1(true)
 	if cfg.TLS == (TLS{}) {
 		srv.Protocols.SetUnencryptedHTTP2(true)
 	} else {
@@ -234,85 +208,41 @@ func (s *Server) orderServer(cfg *Config) *http.Server {
 }
 
 func (s *Server) builderServer(cfg *Config) *http.Server {
-	srv := s.httpServer(listenerBuilder, s.builderRoutes())
+	srv := listener.NewServer(s.builderRoutes(), s.log)
+	srv.IdleTimeout, srv.ConnState = s.idle, s.metrics.connState[listenerBuilder]
 	srv.ReadTimeout, srv.WriteTimeout = cfg.BodyTimeout, cfg.BodyTimeout+writeSlack
 	return srv
 }
 
-func (s *Server) httpServer(listener string, h http.Handler) *http.Server {
-	return &http.Server{ //nolint:gosec // the callers set ReadTimeout, which includes the headers
-		Handler:        h,
-		IdleTimeout:    s.idle,
-		MaxHeaderBytes: maxHeader,
-		ConnState:      s.metrics.connState(listener),
-		// What it says is each client's fault: failed handshakes, broken framing.
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+// parts are what runs beside the listeners until the last request in flight has its answer.
+func (s *Server) parts(cfg *Config) []func(context.Context) error {
+	parts := []func(context.Context) error{
+		func(ctx context.Context) error {
+			if err := s.ports.Verdicts.Verdicts(ctx, s.id, s.verdict); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("hear verdicts: %w", err)
+			}
+			return nil
+		},
+		newPressure(s.gate, cfg.BulkSlots).run,
 	}
-}
-
-// serveAll serves until ctx ends or something fails, drains, and returns when all goroutines have
-// ended.
-func (s *Server) serveAll(ctx context.Context, fronts []front) error {
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	g, failed := errgroup.WithContext(serving)
-	for _, f := range fronts {
-		g.Go(func() error { return f.serve() })
+	if cfg.TLS != (TLS{}) {
+		parts = append(parts, listener.Follow(s.certificate))
 	}
-	// Verdicts are heard until the last request in flight has its answer.
-	g.Go(func() error {
-		if err := s.ports.Verdicts.Verdicts(serving, s.id, s.verdict); err != nil && serving.Err() == nil {
-			return fmt.Errorf("hear verdicts: %w", err)
-		}
-		return nil
-	})
-	g.Go(func() error { return newPressure(s.gate, s.policy.Load().BulkSlots).run(serving) })
-	if s.policy.Load().TLS != (TLS{}) {
-		g.Go(func() error { s.certificate.Watch(serving, certificatePoll); return nil })
-	}
-	g.Go(func() error {
-		defer stop()
-		select {
-		case <-ctx.Done():
-		case <-failed.Done():
-		}
-		return s.drain(failed, fronts)
-	})
-	return g.Wait()
-}
-
-func (f front) serve() error {
-	var err error
-	if f.http.TLSConfig != nil {
-		err = f.http.ServeTLS(f.listener, "", "")
-	} else {
-		err = f.http.Serve(f.listener)
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("serve orders: %w", err)
+	return parts
 }
 
 // drain turns unready, waits for load balancers to notice, stops accepting, and waits for the
 // requests in flight.
-func (s *Server) drain(failed context.Context, fronts []front) error {
+func (s *Server) drain(failed context.Context, listeners []*listener.Listener) error {
 	cfg := &s.policy.Load().Config
 	s.draining.Store(true)
 	s.log.LogAttrs(failed, slog.LevelInfo, "order door is draining")
-	delay := time.NewTimer(cfg.DrainDelay)
-	defer delay.Stop()
-	select {
-	case <-delay.C:
-	case <-failed.Done(): // nobody would be served
-	}
+	listener.Linger(failed, cfg.DrainDelay)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(failed), cfg.DrainTimeout)
 	defer cancel()
 	var errs []error
-	for _, f := range fronts {
-		if err := f.http.Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("drain orders: %w", err), f.http.Close())
-		}
+	for _, l := range listeners {
+		errs = append(errs, l.Shutdown(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/certificate/selfsigned"
+	"millrace/internal/doortest"
 	"millrace/internal/order"
 )
 
@@ -166,40 +167,27 @@ func writePair(t *testing.T, dir string, serial int64) (files TLS) {
 	return files
 }
 
-// shown is the serial number that the door shows, over the given highest TLS version.
-func (d *door) shown(highest uint16) (int64, error) {
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MaxVersion: highest}}
-	conn, err := dialer.DialContext(d.t.Context(), "tcp", d.Addr().String())
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	secure, ok := conn.(*tls.Conn)
-	require.True(d.t, ok)
-	return secure.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
-}
-
 func TestCertificateIsReplacedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	files := writePair(t, dir, 1)
 	d := open(t, newBus(), func(c *Config) { c.TLS = files })
-	serial, err := d.shown(tls.VersionTLS13)
+	serial, err := doortest.Serial(t, d, tls.VersionTLS13)
 	require.NoError(t, err)
 	require.Equal(t, int64(1), serial)
-	_, err = d.shown(tls.VersionTLS12)
+	_, err = doortest.Serial(t, d, tls.VersionTLS12)
 	require.Error(t, err, "TLS 1.3 only")
 
 	require.NoError(t, os.WriteFile(files.Cert, []byte("half a file"), 0o600))
 	d.certificate.Refresh()
 	require.Error(t, d.Reload(d.policy.Load().Config))
-	serial, err = d.shown(tls.VersionTLS13)
+	serial, err = doortest.Serial(t, d, tls.VersionTLS13)
 	require.NoError(t, err)
 	require.Equal(t, int64(1), serial, "a bad file keeps the old one")
 
 	writePair(t, dir, 2)
 	d.certificate.Refresh()
-	serial, err = d.shown(tls.VersionTLS13)
+	serial, err = doortest.Serial(t, d, tls.VersionTLS13)
 	require.NoError(t, err)
 	require.Equal(t, int64(2), serial)
 }

@@ -1,15 +1,12 @@
 package ingress
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"crypto/ecdsa"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/doortest"
 	"millrace/internal/jsonrpc"
 	"millrace/internal/order"
 )
@@ -36,15 +34,11 @@ import (
 //	stored 3             how many orders are stored by now
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.rpc")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".rpc"), func(t *testing.T) {
-			t.Parallel()
-			play(t, file)
-		})
-	}
+	doortest.Transcripts(t, func(t *testing.T) func(at, verb, rest string) {
+		t.Helper()
+		p := &player{t: t, bus: newBus(), key: keyOf('a'), header: "X-Flashbots-Signature"}
+		return func(at, verb, rest string) { p.line(at, verb, strings.TrimSpace(expand(rest))) }
+	})
 }
 
 type player struct {
@@ -56,24 +50,6 @@ type player struct {
 	header string
 	gzip   bool
 	last   answer
-}
-
-func play(t *testing.T, file string) {
-	t.Helper()
-	f, err := os.Open(file)
-	require.NoError(t, err)
-	defer f.Close()
-	p := &player{t: t, bus: newBus(), key: keyOf('a'), header: "X-Flashbots-Signature"}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		verb, rest, _ := strings.Cut(strings.TrimSpace(lines.Text()), " ")
-		if verb == "" || strings.HasPrefix(verb, "#") {
-			continue
-		}
-		p.line(fmt.Sprintf("%s:%d", file, n), verb, expand(rest))
-	}
-	require.NoError(t, lines.Err())
 }
 
 func expand(s string) string {

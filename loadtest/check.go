@@ -40,7 +40,7 @@ type Expect struct {
 	// process that was killed.
 	Window int
 	// NoLedger judges by receipts alone, as for a proxy that keeps no records: then every accepted
-	// order must have been taken.
+	// order must have been taken, or a newer one of its signer and replacement key.
 	NoLedger bool
 }
 
@@ -54,6 +54,7 @@ type Verification struct {
 	Untagged   int            `json:"untagged"`             // receipts without a tag
 	Late       int            `json:"unknown_but_stored"`   // orders without an answer that have a record all the same
 	Overtaken  int            `json:"taken_but_superseded"` // orders that the sink took before a kill, and whose record names the newer one
+	Superseded int            `json:"superseded_presumed"`  // orders that the sink never took, but a newer one that replaces them; without a ledger only
 	Outcomes   map[string]int `json:"outcomes"`             // records by outcome
 
 	Breaks   map[Break]int      `json:"breaks,omitempty"`
@@ -98,8 +99,12 @@ type fate struct {
 func Check(sent []Result, receipts []Receipt, records []Record, want Expect) *Verification {
 	v := &Verification{Outcomes: map[string]int{}, Breaks: map[Break]int{}, Examples: map[Break][]string{}}
 	fates := gather(v, sent, receipts, records)
+	var taken map[replacement]uint64
+	if want.NoLedger { // else the records tell what was superseded
+		taken = newest(fates)
+	}
 	for tag, f := range fates {
-		v.judge(tag, f, want)
+		v.judge(tag, f, want, taken)
 	}
 	if v.Repeated+v.Overtaken > want.Window {
 		v.Breaks[BreakManyRepeats] = v.Repeated
@@ -152,7 +157,7 @@ func gather(v *Verification, sent []Result, receipts []Receipt, records []Record
 	return fates
 }
 
-func (v *Verification) judge(tag Tag, f *fate, want Expect) {
+func (v *Verification) judge(tag Tag, f *fate, want Expect, newest map[replacement]uint64) {
 	accepted, refused := f.answers()
 	taken := f.taken()
 	if accepted {
@@ -177,7 +182,11 @@ func (v *Verification) judge(tag Tag, f *fate, want Expect) {
 	v.repeats(tag, f)
 	v.hashes(tag, f)
 	if want.NoLedger {
-		if accepted && taken == 0 {
+		switch {
+		case !accepted || taken > 0:
+		case f.results[0].Nonce < newest[f.replaces()]:
+			v.Superseded++
+		default:
 			v.found(BreakLost, "%+v", tag)
 		}
 		return
@@ -270,22 +279,40 @@ func (v *Verification) hashes(tag Tag, f *fate) {
 // nonces checks that per signer and replacement key the sink took rising nonces. A marked repeat may
 // come after a newer one: whether the target has it already is what nobody knew.
 func (v *Verification) nonces(fates map[Tag]*fate, receipts []Receipt) {
-	type key struct {
-		signer common.Address
-		uuid   order.UUID
-	}
-	highest := map[key]uint64{}
+	highest := map[replacement]uint64{}
 	for _, r := range receipts {
 		f := fates[r.Tag]
 		if f == nil || !r.Taken() || f.results[0].UUID.IsZero() {
 			continue
 		}
-		k, nonce := key{f.results[0].Signer, f.results[0].UUID}, f.results[0].Nonce
+		k, nonce := f.replaces(), f.results[0].Nonce
 		if nonce <= highest[k] && !r.Repeat {
 			v.found(BreakNonce, "%s %s: %d after %d", k.signer, k.uuid, nonce, highest[k])
 		}
 		highest[k] = max(highest[k], nonce)
 	}
+}
+
+// replacement is what the orders have in common of which the newest counts.
+type replacement struct {
+	signer common.Address
+	uuid   order.UUID
+}
+
+// replaces is what the order replaces; without a replacement key it can't be replaced.
+func (f *fate) replaces() replacement {
+	return replacement{f.results[0].Signer, f.results[0].UUID}
+}
+
+// newest is the highest nonce that the sink took of each replacement key.
+func newest(fates map[Tag]*fate) map[replacement]uint64 {
+	highest := map[replacement]uint64{}
+	for _, f := range fates {
+		if k := f.replaces(); !k.uuid.IsZero() && f.taken() > 0 {
+			highest[k] = max(highest[k], f.results[0].Nonce)
+		}
+	}
+	return highest
 }
 
 func (f *fate) answers() (accepted, refused bool) {

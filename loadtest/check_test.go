@@ -110,6 +110,42 @@ func TestCheckWantsRisingNoncesPerKey(t *testing.T) {
 	require.True(t, Check(sent, []Receipt{failed, at(1)}, nil, Expect{}).OK())
 }
 
+func TestWithoutALedgerAnOrderWhoseReplacementWasTakenIsPresumedSuperseded(t *testing.T) {
+	sent := func(seq, nonce uint64, signer, uuid byte) Result {
+		return Result{Tag: tagged(seq), Answer: AnswerAccepted, Signer: common.Address{signer}, UUID: order.UUID{uuid}, Nonce: nonce}
+	}
+	at := func(seq uint64) Receipt { return Receipt{Tag: tagged(seq), Tagged: true, Status: 200} }
+	refused := at(3)
+	refused.Refused = true
+	for name, c := range map[string]struct {
+		results    []Result
+		receipts   []Receipt
+		superseded int
+		lost       int
+	}{
+		"a chain, the last taken":         {[]Result{sent(1, 1, 1, 1), sent(2, 2, 1, 1), sent(3, 3, 1, 1)}, []Receipt{at(3)}, 2, 0},
+		"the newest is missing":           {[]Result{sent(1, 1, 1, 1), sent(2, 2, 1, 1), sent(3, 3, 1, 1)}, []Receipt{at(2)}, 1, 1},
+		"the newest was refused":          {[]Result{sent(1, 1, 1, 1), sent(3, 3, 1, 1)}, []Receipt{refused}, 0, 2},
+		"both taken":                      {[]Result{sent(1, 1, 1, 1), sent(2, 2, 1, 1)}, []Receipt{at(1), at(2)}, 0, 0},
+		"another signer's":                {[]Result{sent(1, 1, 1, 1), sent(2, 2, 2, 1)}, []Receipt{at(2)}, 0, 1},
+		"another key's":                   {[]Result{sent(1, 1, 1, 1), sent(2, 2, 1, 2)}, []Receipt{at(2)}, 0, 1},
+		"without a key":                   {[]Result{sent(1, 1, 1, 0), sent(2, 2, 1, 0)}, []Receipt{at(2)}, 0, 1},
+		"the same nonce":                  {[]Result{sent(1, 2, 1, 1), sent(2, 2, 1, 1)}, []Receipt{at(2)}, 0, 1},
+		"another run's, which is unknown": {[]Result{sent(1, 1, 1, 1)}, []Receipt{{Tag: Tag{Run: 2, Seq: 2}, Tagged: true, Status: 200}}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := Check(c.results, c.receipts, nil, Expect{NoLedger: true})
+			require.Equal(t, c.superseded, v.Superseded)
+			require.Equal(t, c.lost, v.Breaks[BreakLost])
+			require.Equal(t, c.lost == 0, v.OK())
+		})
+	}
+	// A ledger says it itself.
+	v := Check([]Result{sent(1, 1, 1, 1), sent(2, 2, 1, 1)}, []Receipt{at(2)}, nil, Expect{})
+	require.Zero(t, v.Superseded)
+	require.Equal(t, 2, v.Breaks[BreakLost])
+}
+
 func TestCheckKeepsAFewExamplesOnly(t *testing.T) {
 	var sent []Result
 	for i := range uint64(100) {

@@ -188,6 +188,9 @@ func (r *Report) answerFigure() figure {
 		for _, o := range slices.Sorted(maps.Keys(c.Outcomes)) {
 			t.Rows = append(t.Rows, []string{"recorded: " + o, grouped(c.Outcomes[o])})
 		}
+		if c.Superseded > 0 {
+			t.Rows = append(t.Rows, []string{"superseded (presumed)", grouped(c.Superseded)})
+		}
 		for _, b := range slices.Sorted(maps.Keys(c.Breaks)) {
 			t.Rows = append(t.Rows, []string{"broken: " + string(b), grouped(c.Breaks[b])})
 		}

@@ -199,6 +199,7 @@ func (t Trial) Settle(ctx context.Context, patience time.Duration) (*Verificatio
 	want := t.Expect
 	want.NoLedger = want.NoLedger || t.Admin == ""
 	end := time.Now().Add(patience)
+	presumed := 0
 	for {
 		var records []Record
 		var err error
@@ -208,10 +209,12 @@ func (t Trial) Settle(ctx context.Context, patience time.Duration) (*Verificatio
 		}
 		receipts := t.Sink.Receipts()
 		v := Check(t.Journal.Results(), receipts, records, want)
-		settled := err == nil && v.Breaks[BreakLost] == 0 && v.Breaks[BreakNotRecorded] == 0 && v.Breaks[BreakNoReceipt] == 0
+		// What looks superseded may be on its way still: then the next look finds another number.
+		settled := err == nil && v.Superseded == presumed && v.Breaks[BreakLost] == 0 && v.Breaks[BreakNotRecorded] == 0 && v.Breaks[BreakNoReceipt] == 0
 		if settled || time.Now().After(end) {
 			return v, receipts, err
 		}
+		presumed = v.Superseded
 		pause(ctx, settlePoll)
 		if ctx.Err() != nil {
 			return v, receipts, ctx.Err()

@@ -42,6 +42,31 @@ func TestRunAgainstADoorThatKeepsItsPromises(t *testing.T) {
 	require.Equal(t, rep.Flows, back.Flows)
 }
 
+func TestRunWithoutALedgerPresumesWhatWasSuperseded(t *testing.T) {
+	sink, url := startSink(t)
+	d := newFakeDoor(t, url)
+	// One key: each order but the last is replaced by the next, and every other never reaches the builder.
+	const orders = 40
+	d.fault = func(tag Tag) fault { return fault{lose: tag.Seq%2 == 0 && tag.Seq < orders-1} }
+	rep, err := Run(t.Context(), Scenario{
+		Flows: []Flow{{
+			Name: "a", URLs: []string{d.door.URL}, Count: orders, Connections: 1,
+			Corpus: CorpusConfig{Seed: 1, Mix: Only(ShapeReplacement), Keys: 1, Signers: 1},
+		}},
+		Sink: sink, Settle: time.Minute,
+	})
+	require.NoError(t, err)
+	require.NoError(t, rep.Check.Err())
+	require.Equal(t, orders, rep.Check.Accepted)
+	require.Equal(t, orders/2, rep.Check.Taken)
+	require.Equal(t, orders/2, rep.Check.Superseded)
+	require.Zero(t, rep.lost())
+	var table bytes.Buffer
+	require.NoError(t, rep.WriteTable(&table))
+	require.Contains(t, table.String(), "20 superseded (presumed)")
+	require.Contains(t, table.String(), "every promise kept")
+}
+
 func TestRunFindsWhatADoorLosesAndRepeats(t *testing.T) {
 	sink, url := startSink(t)
 	d := newFakeDoor(t, url)

@@ -62,7 +62,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 		if err := r.Check.Err(); err != nil {
 			verdict = err.Error()
 		}
-		_, _ = fmt.Fprintf(w, "%d accepted, %d taken, %d repeated, outcomes %v: %s\n", r.Check.Accepted, r.Check.Taken, r.Check.Repeated, r.Check.Outcomes, verdict)
+		superseded := ""
+		if n := r.Check.Superseded; n > 0 {
+			superseded = fmt.Sprintf(", %d superseded (presumed)", n)
+		}
+		_, _ = fmt.Fprintf(w, "%d accepted, %d taken, %d repeated%s, outcomes %v: %s\n", r.Check.Accepted, r.Check.Taken, r.Check.Repeated, superseded, r.Check.Outcomes, verdict)
 	}
 	return nil
 }

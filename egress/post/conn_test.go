@@ -1,14 +1,10 @@
 package post
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"io"
 	"net"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,74 +12,13 @@ import (
 
 	"millrace/egress"
 	"millrace/internal/wire"
+	"millrace/internal/wire/scripted"
 )
 
 const (
 	yes = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 	no  = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
 )
-
-// peer is one accepted connection of a builder that is written by hand.
-type peer struct {
-	*net.TCPConn
-	br *bufio.Reader
-	// number counts the connections from 1.
-	number int
-}
-
-// request reads one whole request, nil at the end of the connection.
-func (p *peer) request() *http.Request {
-	r, err := http.ReadRequest(p.br)
-	if err != nil {
-		return nil
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return r
-}
-
-func (p *peer) say(s string) { _, _ = io.WriteString(p, s) }
-
-// untilEnd reads until the other side closes.
-func (p *peer) untilEnd() { _, _ = io.Copy(io.Discard, p) }
-
-// scripted is a builder of which each connection runs play, and is closed after it.
-func scripted(tb testing.TB, play func(p *peer)) (url string) {
-	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	var mu sync.Mutex
-	var all []net.Conn
-	var playing sync.WaitGroup
-	playing.Go(func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			all = append(all, c)
-			mu.Unlock()
-			playing.Go(func() {
-				defer c.Close()
-				play(&peer{TCPConn: c.(*net.TCPConn), br: bufio.NewReader(c), number: n})
-			})
-		}
-	})
-	tb.Cleanup(func() {
-		l.Close()
-		mu.Lock()
-		for _, c := range all {
-			c.Close()
-		}
-		mu.Unlock()
-		playing.Wait()
-	})
-	return "http://" + l.Addr().String()
-}
 
 func send(b *Poster) egress.Result {
 	return b.Send(context.Background(), egress.Attempt{Order: anOrder(), Number: 1})
@@ -124,10 +59,10 @@ func TestAnAnswerSaysWhetherItsConnectionIsUsedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			used := make(chan int, 2)
-			b := newPoster(t, scripted(t, func(p *peer) {
-				for p.request() != nil {
-					used <- p.number
-					p.say(c.answer)
+			b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+				for p.Request() != nil {
+					used <- p.Number
+					p.Say(c.answer)
 				}
 			}))
 			r := send(b)
@@ -142,11 +77,11 @@ func TestAnAnswerSaysWhetherItsConnectionIsUsedAgain(t *testing.T) {
 func TestAnAnswerWithoutALengthEndsWithItsConnection(t *testing.T) {
 	for _, head := range []string{"HTTP/1.1 404 No\r\n\r\n", "HTTP/1.0 404 No\r\n\r\n"} {
 		used := make(chan int, 2)
-		b := newPoster(t, scripted(t, func(p *peer) {
-			p.request()
-			used <- p.number
-			p.say(head + "no")
-			p.say(" such path")
+		b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+			p.Request()
+			used <- p.Number
+			p.Say(head + "no")
+			p.Say(" such path")
 		}))
 		require.Equal(t, "http 404 no such path", send(b).Text)
 		require.Equal(t, egress.Rejected, send(b).Verdict)
@@ -156,9 +91,9 @@ func TestAnAnswerWithoutALengthEndsWithItsConnection(t *testing.T) {
 
 func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 	for _, endless := range []string{"X-A: " + strings.Repeat("b", 1000) + "\r\n", "\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n"} {
-		b := newPoster(t, scripted(t, func(p *peer) {
-			p.request()
-			p.say("HTTP/1.1 103 Early Hints\r\n")
+		b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+			p.Request()
+			p.Say("HTTP/1.1 103 Early Hints\r\n")
 			for {
 				if _, err := io.WriteString(p, endless); err != nil {
 					return
@@ -176,13 +111,13 @@ func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 // one that was used before.
 func TestRule15ARequestIsNotRepeatedOnceItIsWritten(t *testing.T) {
 	requests := make(chan int, 4)
-	b := newPoster(t, scripted(t, func(p *peer) {
-		p.request()
-		requests <- p.number
-		if p.number == 2 {
-			p.say(yes)
-			p.request()
-			requests <- p.number
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+		p.Request()
+		requests <- p.Number
+		if p.Number == 2 {
+			p.Say(yes)
+			p.Request()
+			requests <- p.Number
 		}
 	}))
 	for _, want := range []egress.Verdict{egress.Lost, egress.Accepted, egress.Lost} {
@@ -196,11 +131,11 @@ func TestRule15ARequestIsNotRepeatedOnceItIsWritten(t *testing.T) {
 
 func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 	begun := make(chan struct{}, 1)
-	url := scripted(t, func(p *peer) {
+	url := scripted.Serve(t, func(p *scripted.Conn) {
 		_ = p.SetReadBuffer(4096)
-		_, _ = p.br.ReadByte()
+		_, _ = p.Reader.ReadByte()
 		begun <- struct{}{}
-		p.request() // too long to come before the end of the test
+		p.Request() // too long to come before the end of the test
 	})
 	b := newPoster(t, url)
 	b.rewire(t, url, dialing(url, func(c *net.TCPConn) { require.NoError(t, c.SetWriteBuffer(4096)) }))
@@ -226,9 +161,9 @@ func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 
 // A builder may refuse an order by its headers, and hang up on the rest.
 func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing.T) {
-	b := newPoster(t, scripted(t, func(p *peer) {
-		_, _ = p.br.ReadString('\n')
-		p.say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+		_, _ = p.Reader.ReadString('\n')
+		p.Say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
 		_ = p.SetLinger(0)
 	}))
 	b.cfg.Timeout = 20 * time.Second
@@ -242,10 +177,10 @@ func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing
 
 func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
 	asked := make(chan struct{}, 2)
-	b := newPoster(t, scripted(t, func(p *peer) {
-		p.request()
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+		p.Request()
 		asked <- struct{}{}
-		p.untilEnd()
+		p.UntilEnd()
 	}))
 	b.cfg.Timeout = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
@@ -267,9 +202,9 @@ func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
 
 // An interruption that comes too late for its own request must not hit the next one.
 func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
-	b := newPoster(t, scripted(t, func(p *peer) {
-		for p.request() != nil {
-			p.say(yes)
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
+		for p.Request() != nil {
+			p.Say(yes)
 		}
 	}))
 	b.cfg.Timeout = time.Minute
@@ -293,10 +228,10 @@ func (h hook) Now() time.Time {
 // The builder's end of a connection may come between the last look at it and the first byte.
 func TestRule15OnlyWhatWasNotWrittenAtAllIsTriedOnAnotherConnection(t *testing.T) {
 	used := make(chan int, 8)
-	url := scripted(t, func(p *peer) {
-		for p.request() != nil {
-			used <- p.number
-			p.say(yes)
+	url := scripted.Serve(t, func(p *scripted.Conn) {
+		for p.Request() != nil {
+			used <- p.Number
+			p.Say(yes)
 		}
 	})
 	b := newPoster(t, url)

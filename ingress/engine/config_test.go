@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/doortest"
 	"millrace/internal/engineapi"
 )
 
@@ -119,15 +120,14 @@ func TestABodyIsReadWithinTheBudget(t *testing.T) {
 }
 
 func TestRefusalsAreLoggedNowAndThen(t *testing.T) {
-	l := &logged{}
-	log := slog.New(slog.NewTextHandler(l, nil))
+	l := &doortest.Log{}
 	var r refusals
 	for range 5 {
-		r.note(t.Context(), log, "stale")
+		r.note(t.Context(), l.Logger(), "stale")
 	}
 	require.Equal(t, 1, strings.Count(l.String(), "engine call refused"))
 	r.next = time.Now().Add(-time.Second)
-	r.note(t.Context(), log, "stale")
+	r.note(t.Context(), l.Logger(), "stale")
 	require.Contains(t, l.String(), "count=5")
 }
 

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,21 +10,16 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
-	"golang.org/x/sync/errgroup"
 
 	"millrace/internal/certificate"
 	"millrace/internal/engineapi"
+	"millrace/internal/listener"
 )
 
 // Limits of HTTP that need no configuration.
 const (
 	readTimeout = 30 * time.Second // geth's, for headers and body
-	idleTimeout = 30 * time.Second
 	writeSlack  = 60 * time.Second // for the answer itself, beyond reading and the call's cap
-	maxHeader   = 16 << 10
-	// cutWait is how long calls that were cut off may take to notice.
-	cutWait = 5 * time.Second
 )
 
 // Door is the Engine API's front door. Create it with New, then call Run once.
@@ -45,12 +39,12 @@ type Door struct {
 	certificate *certificate.Pair
 	metrics     *metrics
 	budget      budget
-	visits      *visits
+	visits      *listener.Visits
 
 	reading  time.Duration // readTimeout
 	running  atomic.Bool
 	stopping chan struct{} // closed when the door stops accepting
-	addr     atomic.Pointer[net.Addr]
+	listener *listener.Listener
 }
 
 // New returns a door that is not listening yet. It reads the secrets' files; it fails when cfg is
@@ -65,7 +59,7 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	}
 	d := &Door{
 		cfg: cfg, ports: ports, epoch: ports.Epoch, log: log, reading: readTimeout,
-		visits: newVisits(), stopping: make(chan struct{}),
+		visits: listener.NewVisits(), stopping: make(chan struct{}), listener: listener.New("the consensus client"),
 	}
 	var err error
 	if cfg.JWTSecret != "" {
@@ -83,19 +77,14 @@ func New(cfg Config, ports Ports, log *slog.Logger, reg prometheus.Registerer) (
 	d.order.order = make(chan struct{}, 1)
 	d.order.primary, d.order.targets = primary, []*target{primary}
 	d.health.log = log
-	d.certificate = certificate.New("engine.tls.cert", "engine.tls.key", d.certificateChanged)
 	d.budget.total = cfg.InflightBytes
 	d.metrics = newMetrics(reg, &d.budget)
+	d.certificate = listener.NewCertificate("engine.tls.cert", "engine.tls.key", log.With(slog.String("door", "engine")), d.metrics.reloads)
 	return d, nil
 }
 
 // Addr is the listener's address once Run listens, else nil.
-func (d *Door) Addr() net.Addr {
-	if a := d.addr.Load(); a != nil {
-		return *a
-	}
-	return nil
-}
+func (d *Door) Addr() net.Addr { return d.listener.Addr() }
 
 // Healthy is nil, or the reason why no call can be taken now.
 func (d *Door) Healthy() error {
@@ -104,7 +93,7 @@ func (d *Door) Healthy() error {
 		return errStopped
 	default:
 	}
-	if d.addr.Load() == nil {
+	if d.Addr() == nil {
 		return errClosed
 	}
 	return nil
@@ -117,94 +106,40 @@ func (d *Door) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer d.close()
+	root, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cut(nil)
+	srv := d.server(root)
+	parts := []func(context.Context) error{d.listener.Serve}
 	if d.cfg.TLS != (TLS{}) {
 		if err := d.certificate.Load(d.cfg.TLS.Cert, d.cfg.TLS.Key); err != nil {
 			return err
 		}
+		srv.TLSConfig = d.certificate.Config(0)
+		parts = append(parts, listener.Follow(d.certificate))
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", d.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for the consensus client: %w", err)
+	if err := d.listener.Open(ctx, d.cfg.Listen, d.cfg.MaxConnections, srv); err != nil {
+		return err
 	}
-	a := l.Addr()
-	d.addr.Store(&a)
-	return d.serveAll(ctx, netutil.LimitListener(l, d.cfg.MaxConnections))
+	return listener.Run(ctx, func(context.Context) error { return d.drain(root, cut) }, parts...)
 }
 
-// serveAll serves until ctx ends or the listener fails, drains, and returns when all goroutines have
-// ended.
-func (d *Door) serveAll(ctx context.Context, l net.Listener) error {
-	root, cut := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cut(nil)
-	srv := d.server(root)
-	g, serving := errgroup.WithContext(root)
-	g.Go(func() error {
-		var err error
-		if srv.TLSConfig != nil {
-			err = srv.ServeTLS(l, "", "")
-		} else {
-			err = srv.Serve(l)
-		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("serve the consensus client: %w", err)
-	})
-	polling, stop := context.WithCancel(serving)
-	if srv.TLSConfig != nil {
-		g.Go(func() error { d.certificate.Watch(polling, certificatePoll); return nil })
-	}
-	g.Go(func() error {
-		defer stop()
-		select {
-		case <-ctx.Done():
-		case <-serving.Done():
-		}
-		return d.drain(root, srv, cut)
-	})
-	return g.Wait()
-}
-
-// server has a deadline for everything that a client can delay.
+// server has a deadline for everything that a client can delay. It speaks no HTTP/2: a WebSocket needs HTTP/1.1, and
+// consensus clients speak nothing else.
 func (d *Door) server(root context.Context) *http.Server {
-	srv := &http.Server{
-		Handler:           d.handler(root),
-		ReadHeaderTimeout: d.reading,
-		ReadTimeout:       d.reading,
-		WriteTimeout:      d.reading + d.cfg.Timeout + writeSlack,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
-		ConnState:         d.metrics.connState,
-		Protocols:         new(http.Protocols),
-		// What it says is each client's fault: failed handshakes, broken framing.
-		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-	}
-	srv.Protocols.SetHTTP1(true) // a WebSocket needs it, and consensus clients speak nothing else
-	if d.cfg.TLS != (TLS{}) {
-		srv.TLSConfig = d.tlsConfig()
-	}
+	srv := listener.NewServer(d.handler(root), d.log)
+	srv.ReadTimeout = d.reading // includes the headers
+	srv.WriteTimeout = d.reading + d.cfg.Timeout + writeSlack
+	srv.ConnState = d.metrics.connState
 	return srv
 }
 
 // drain stops accepting, waits for what is in flight, and cuts the rest off.
-func (d *Door) drain(root context.Context, srv *http.Server, cut context.CancelCauseFunc) error {
+func (d *Door) drain(root context.Context, cut context.CancelCauseFunc) error {
 	close(d.stopping)
 	d.log.LogAttrs(root, slog.LevelInfo, "engine door is draining")
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(root), d.cfg.DrainTimeout)
-	defer cancel()
-	err := srv.Shutdown(ctx)
-	d.visits.close()
-	if err == nil {
-		err = d.visits.wait(ctx)
-	}
-	if err == nil {
-		return nil
-	}
-	cut(errStopped)
-	last, cancel := context.WithTimeout(context.WithoutCancel(root), cutWait)
-	defer cancel()
-	return errors.Join(srv.Close(), d.visits.wait(last))
+	return d.listener.Drain(root, listener.Farewell{
+		Patience: d.cfg.DrainTimeout, Visits: d.visits, Cut: func() { cut(errStopped) },
+	})
 }
 
 // close lets go of what New and calls took.

@@ -22,11 +22,11 @@ var contentTypeTable = []string{contentTypeJSON, "application/json-rpc", "applic
 // handler serves calls whose life root bounds, not the connection that they came on.
 func (d *Door) handler(root context.Context) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !d.visits.enter() {
+		if !d.visits.Enter() {
 			http.Error(w, "the door is stopping", http.StatusServiceUnavailable)
 			return
 		}
-		defer d.visits.leave()
+		defer d.visits.Leave()
 		d.serve(root, w, r)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/internal/doortest"
 	"millrace/internal/engineapi"
 	"millrace/internal/engineapi/record"
 )
@@ -197,28 +197,10 @@ type front struct {
 	*Door
 	t      testing.TB
 	book   *ledger
-	log    *logged
+	log    *doortest.Log
 	client *http.Client
 	stop   func() error
 	reg    *prometheus.Registry
-}
-
-// logged is a log as text.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // made is a Door that does not run.
@@ -231,13 +213,12 @@ func made(tb testing.TB, url string, changes ...func(*Config)) *front {
 		change(&cfg)
 	}
 	f := &front{
-		t: tb, log: &logged{}, reg: prometheus.NewRegistry(),
+		t: tb, log: &doortest.Log{}, reg: prometheus.NewRegistry(),
 		book:   &ledger{outcomes: map[record.ID]*record.Outcome{}},
 		client: &http.Client{Transport: &http.Transport{DisableCompression: true}},
 	}
-	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.Door, err = New(cfg, Ports{Recorder: f.book, Clock: f.book, Epoch: epoch}, log, f.reg)
+	f.Door, err = New(cfg, Ports{Recorder: f.book, Clock: f.book, Epoch: epoch}, f.log.Logger(), f.reg)
 	require.NoError(tb, err)
 	tb.Cleanup(f.close)
 	return f
@@ -251,15 +232,8 @@ func open(tb testing.TB, p *primary, changes ...func(*Config)) *front {
 
 func (f *front) run() *front {
 	f.t.Helper()
-	ctx, cancel := context.WithCancel(f.t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- f.Run(ctx) }()
-	f.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	f.t.Cleanup(func() {
-		f.client.CloseIdleConnections()
-		require.NoError(f.t, f.stop())
-	})
-	require.Eventually(f.t, func() bool { return f.Addr() != nil }, patience, time.Millisecond)
+	f.stop = doortest.Run(f.t, f)
+	f.t.Cleanup(f.client.CloseIdleConnections)
 	return f
 }
 
@@ -335,10 +309,7 @@ func (f *front) post(url, body string) (said, error) {
 // dial opens a plain connection to the door.
 func (f *front) dial() net.Conn {
 	f.t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(f.t.Context(), "tcp", f.Addr().String())
-	require.NoError(f.t, err)
-	f.t.Cleanup(func() { conn.Close() })
-	return conn
+	return doortest.Dial(f.t, f)
 }
 
 func rpc(id, method, params string) string {

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"millrace/internal/engineapi"
+	"millrace/internal/listener"
 )
 
 // Outcomes of a call.
@@ -41,10 +42,11 @@ type metrics struct {
 	batches  prometheus.Observer
 	refusals map[string]prometheus.Counter
 	reloads  map[string]prometheus.Counter
-	conns    map[http.ConnState]prometheus.Counter
 	inflight prometheus.Gauge
 	sockets  prometheus.Gauge
 	resent   prometheus.Counter
+
+	connState func(net.Conn, http.ConnState) // the server's
 }
 
 // newMetrics registers the door's metrics; every label value exists from the start.
@@ -53,7 +55,6 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 	m := &metrics{
 		calls:   make(map[string]map[string]prometheus.Counter),
 		seconds: make(map[string]prometheus.Observer),
-		conns:   make(map[http.ConnState]prometheus.Counter),
 		inflight: f.NewGauge(prometheus.GaugeOpts{
 			Name: "millrace_engine_inflight_calls", Help: "Messages of the consensus client that the primary has not answered yet.",
 		}),
@@ -69,12 +70,9 @@ func newMetrics(reg prometheus.Registerer, b *budget) *metrics {
 		reloads: labelled(f, "millrace_engine_tls_reloads_total", "Attempts to read a changed certificate.", "outcome", "ok", "failed"),
 	}
 	m.perMethod(f)
-	conns := f.NewCounterVec(prometheus.CounterOpts{
+	m.connState = listener.CountStates(f.NewCounterVec(prometheus.CounterOpts{
 		Name: "millrace_engine_connections_total", Help: "State changes of consensus clients' connections.",
-	}, []string{"state"})
-	for st := http.StateNew; st <= http.StateClosed; st++ {
-		m.conns[st] = conns.WithLabelValues(st.String())
-	}
+	}, []string{"state"}))
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millrace_engine_inflight_bytes", Help: "Bytes reserved for request bodies in flight.",
 	}, func() float64 { return float64(b.used()) })
@@ -134,11 +132,4 @@ func outcomeOf(r *engineapi.Result) string {
 		return outcomeError
 	}
 	return outcomeOK
-}
-
-// connState is the listener's ConnState callback.
-func (m *metrics) connState(_ net.Conn, st http.ConnState) {
-	if c, ok := m.conns[st]; ok {
-		c.Inc()
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/certificate/selfsigned"
+	"millrace/internal/doortest"
 )
 
 func TestTheListenerServesTLS13AndFollowsItsCertificate(t *testing.T) {
@@ -22,32 +23,7 @@ func TestTheListenerServesTLS13AndFollowsItsCertificate(t *testing.T) {
 	cert, key := selfsigned.Write(t, dir, 1)
 	p := newPrimary(t, primarySecret)
 	f := open(t, p, func(c *Config) { c.TLS = TLS{cert, key} })
-	serial := func(version uint16) (int64, error) {
-		conf := &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version}
-		c, err := tls.Dial("tcp", f.Addr().String(), conf)
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
-	}
-	n, err := serial(tls.VersionTLS13)
-	require.NoError(t, err)
-	require.Equal(t, int64(1), n)
-	_, err = serial(tls.VersionTLS12)
-	require.Error(t, err)
-
-	selfsigned.Write(t, dir, 2)
-	f.certificate.Refresh()
-	n, err = serial(tls.VersionTLS13)
-	require.NoError(t, err)
-	require.Equal(t, int64(2), n)
-	require.NoError(t, os.WriteFile(cert, []byte("torn"), 0o600))
-	f.certificate.Refresh()
-	f.certificate.Refresh()
-	n, err = serial(tls.VersionTLS13)
-	require.NoError(t, err)
-	require.Equal(t, int64(2), n)
+	doortest.FollowsItsCertificate(t, f, dir, f.certificate.Refresh)
 	require.Equal(t, 1, counter(t, f, "millrace_engine_tls_reloads_total", "outcome", "ok"))
 	require.Equal(t, 1, counter(t, f, "millrace_engine_tls_reloads_total", "outcome", "failed"))
 

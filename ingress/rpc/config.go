@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"millrace/internal/clientip"
 )
 
 // Dialect is what a listener speaks.
@@ -139,22 +141,13 @@ func (c *Config) Validate() error {
 	return errors.Join(append(faults, proxies, lists)...)
 }
 
-// proxies parses the trusted networks; a plain address is a network of one.
+// proxies parses the trusted networks.
 func (c *Config) proxies() ([]netip.Prefix, error) {
-	var faults []error
-	nets := make([]netip.Prefix, 0, len(c.TrustedProxies))
-	for _, s := range c.TrustedProxies {
-		p, err := netip.ParsePrefix(s)
-		if a, e := netip.ParseAddr(s); e == nil {
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%w: trusted_proxies: %q is not a network", ErrConfig, s))
-			continue
-		}
-		nets = append(nets, p.Masked())
+	nets, err := clientip.Networks(c.TrustedProxies)
+	if err != nil {
+		return nil, fmt.Errorf("%w: trusted_proxies: %w", ErrConfig, err)
 	}
-	return nets, errors.Join(faults...)
+	return nets, nil
 }
 
 // allowed decides on methods by their names.

@@ -150,10 +150,10 @@ func (d *Door) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no WebSocket here", http.StatusNotImplemented)
 		return
 	}
-	if !d.sockets.enter() {
+	if !d.sockets.Enter() {
 		http.Error(w, rpcapi.ErrStopping.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	defer d.sockets.leave()
+	defer d.sockets.Leave()
 	d.ports.Sockets.ServeHTTP(w, r)
 }

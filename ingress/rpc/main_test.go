@@ -1,11 +1,9 @@
 package rpc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -19,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"millrace/internal/doortest"
 	"millrace/internal/rpcapi"
 )
 
@@ -135,31 +134,13 @@ func (l *limits) Allow(ip netip.Addr, key, method string, _ int) (time.Duration,
 	return 1500 * time.Millisecond, method != l.method
 }
 
-// logged is a log as text.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // front is a door that runs, with what is behind it and a client.
 type front struct {
 	*Door
 	t      testing.TB
 	node   *node
 	ports  Ports
-	log    *logged
+	log    *doortest.Log
 	reg    *prometheus.Registry
 	client *http.Client
 	stop   func() error
@@ -170,15 +151,14 @@ func made(tb testing.TB, dialect Dialect, changes ...func(*Config, *Ports)) *fro
 	tb.Helper()
 	cfg := DefaultConfig(dialect)
 	cfg.Listen, cfg.DrainDelay = "127.0.0.1:0", 0
-	f := &front{t: tb, node: &node{}, log: &logged{}, reg: prometheus.NewRegistry()}
+	f := &front{t: tb, node: &node{}, log: &doortest.Log{}, reg: prometheus.NewRegistry()}
 	f.node.says(`{"jsonrpc":"2.0","id":1,"result":"0x1"}` + "\n")
 	f.ports = Ports{Caller: f.node, Nodes: &set{}}
 	for _, change := range changes {
 		change(&cfg, &f.ports)
 	}
-	log := slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	f.Door, err = New(cfg, f.ports, log, f.reg)
+	f.Door, err = New(cfg, f.ports, f.log.Logger(), f.reg)
 	require.NoError(tb, err)
 	f.client = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}}
 	return f
@@ -192,15 +172,8 @@ func open(tb testing.TB, dialect Dialect, changes ...func(*Config, *Ports)) *fro
 
 func (f *front) run() *front {
 	f.t.Helper()
-	ctx, cancel := context.WithCancel(f.t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- f.Run(ctx) }()
-	f.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	f.t.Cleanup(func() {
-		f.client.CloseIdleConnections()
-		require.NoError(f.t, f.stop())
-	})
-	require.Eventually(f.t, func() bool { return f.Addr() != nil }, patience, time.Millisecond)
+	f.stop = doortest.Run(f.t, f)
+	f.t.Cleanup(f.client.CloseIdleConnections)
 	return f
 }
 
@@ -246,10 +219,7 @@ func (f *front) post(path, body string, headers ...string) said {
 // dial opens a plain connection to the door.
 func (f *front) dial() net.Conn {
 	f.t.Helper()
-	conn, err := (&net.Dialer{}).DialContext(f.t.Context(), "tcp", f.Addr().String())
-	require.NoError(f.t, err)
-	f.t.Cleanup(func() { conn.Close() })
-	return conn
+	return doortest.Dial(f.t, f)
 }
 
 func request(id, method, params string) string {

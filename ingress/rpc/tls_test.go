@@ -3,7 +3,6 @@ package rpc
 import (
 	"crypto/tls"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/certificate/selfsigned"
+	"millrace/internal/doortest"
 )
 
 func TestTheListenerServesTLS13AndFollowsItsCertificate(t *testing.T) {
@@ -18,28 +18,7 @@ func TestTheListenerServesTLS13AndFollowsItsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := selfsigned.Write(t, dir, 1)
 	f := open(t, DialectPrio, func(c *Config, _ *Ports) { c.TLS = TLS{cert, key} })
-	serial := func(version uint16) (int64, error) {
-		conf := &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version}
-		c, err := tls.Dial("tcp", f.Addr().String(), conf)
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		return c.ConnectionState().PeerCertificates[0].SerialNumber.Int64(), nil
-	}
-	n, err := serial(tls.VersionTLS13)
-	require.NoError(t, err)
-	require.Equal(t, int64(1), n)
-	_, err = serial(tls.VersionTLS12)
-	require.Error(t, err)
-
-	selfsigned.Write(t, dir, 2)
-	f.certificate.Refresh()
-	require.NoError(t, os.WriteFile(cert, []byte("torn"), 0o600))
-	f.certificate.Refresh()
-	n, err = serial(tls.VersionTLS13)
-	require.NoError(t, err)
-	require.Equal(t, int64(2), n)
+	doortest.FollowsItsCertificate(t, f, dir, f.certificate.Refresh)
 	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.reloads["ok"]), 0)
 	require.InDelta(t, 1, testutil.ToFloat64(f.metrics.reloads["failed"]), 0)
 	require.ErrorContains(t, f.Reload(f.policy.Load().Config), "tls.cert")

@@ -1,19 +1,17 @@
 package rpc
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/doortest"
 	"millrace/internal/rpcapi"
 )
 
@@ -36,15 +34,11 @@ import (
 //	calls 3                how many calls the node got by now
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/*.rpc")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".rpc"), func(t *testing.T) {
-			t.Parallel()
-			play(t, file)
-		})
-	}
+	doortest.Transcripts(t, func(t *testing.T) func(at, verb, rest string) {
+		t.Helper()
+		p := &player{t: t}
+		return func(at, verb, rest string) { p.line(at, verb, strings.ReplaceAll(rest, `\n`, "\n")) }
+	})
 }
 
 type player struct {
@@ -54,24 +48,6 @@ type player struct {
 	cfg     []func(*Config, *Ports)
 	header  []string
 	last    said
-}
-
-func play(t *testing.T, file string) {
-	t.Helper()
-	f, err := os.Open(file)
-	require.NoError(t, err)
-	defer f.Close()
-	p := &player{t: t}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		verb, rest, _ := strings.Cut(lines.Text(), " ")
-		if verb == "" || strings.HasPrefix(verb, "#") {
-			continue
-		}
-		p.line(fmt.Sprintf("%s:%d", file, n), verb, strings.ReplaceAll(rest, `\n`, "\n"))
-	}
-	require.NoError(t, lines.Err())
 }
 
 func (p *player) line(at, verb, rest string) {

@@ -3,6 +3,8 @@
 package clientip
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -35,6 +37,24 @@ func Site(addr netip.Addr) netip.Addr {
 		}
 	}
 	return addr
+}
+
+// Networks parses trusted networks, in CIDR; a plain address is a network of one. The error names all that are none.
+func Networks(texts []string) ([]netip.Prefix, error) {
+	var faults []error
+	nets := make([]netip.Prefix, 0, len(texts))
+	for _, s := range texts {
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%q is not a network", s))
+			continue
+		}
+		nets = append(nets, p.Masked())
+	}
+	return nets, errors.Join(faults...)
 }
 
 // forwardedFor walks the chain from its end, where our own proxies wrote.

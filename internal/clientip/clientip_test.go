@@ -29,6 +29,20 @@ func TestTheLastUntrustedAddressIsTheClients(t *testing.T) {
 	require.False(t, Of("@", []string{"198.51.100.1"}, proxies).IsValid())
 }
 
+func TestANetworkMayBeOneAddress(t *testing.T) {
+	nets, err := Networks([]string{"10.1.2.3/8", "192.0.2.1", "2001:db8::1"})
+	require.NoError(t, err)
+	require.Equal(t, []netip.Prefix{
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::1/128"),
+	}, nets)
+	_, err = Networks([]string{"10.0.0.0/33", "10.0.0.1", "x"})
+	require.ErrorContains(t, err, `"10.0.0.0/33" is not a network`)
+	require.ErrorContains(t, err, `"x" is not a network`)
+	nets, err = Networks(nil)
+	require.NoError(t, err)
+	require.Empty(t, nets)
+}
+
 func FuzzOf(f *testing.F) {
 	f.Add("10.0.0.1:1", "1.2.3.4, ::1")
 	trusted := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}

@@ -11,19 +11,21 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/wire/scripted"
 )
 
 // always answers every request with s.
-func always(s string) func(*player) {
-	return func(p *player) {
-		for p.request() != nil {
-			p.say(s)
+func always(s string) func(*scripted.Conn) {
+	return func(p *scripted.Conn) {
+		for p.Request() != nil {
+			p.Say(s)
 		}
 	}
 }
 
 func TestABodyIsTheCallersOwn(t *testing.T) {
-	p := newPeer(t, scripted(t, always(no)))
+	p := newPeer(t, scripted.Serve(t, always(no)))
 	first, second := ask(p), ask(p)
 	require.Equal(t, 503, first.Status)
 	require.True(t, second.Reused)
@@ -40,7 +42,7 @@ func TestABodyIsTheCallersOwn(t *testing.T) {
 }
 
 func TestABodyIsBorrowedUntilItsConnectionIsPut(t *testing.T) {
-	p := newPeer(t, scripted(t, always(no)))
+	p := newPeer(t, scripted.Serve(t, always(no)))
 	var at *byte
 	for range 2 {
 		c, err := p.Take(t.Context(), time.Time{})
@@ -63,7 +65,7 @@ func TestABodyIsBorrowedUntilItsConnectionIsPut(t *testing.T) {
 func TestAnIdleConnectionKeepsNothingLarge(t *testing.T) {
 	const size = 8 << 20
 	large := strings.Repeat("x", size)
-	p := newPeer(t, scripted(t, always("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n"+large)), func(c *Config) { c.MaxBody = 1 << 30 })
+	p := newPeer(t, scripted.Serve(t, always("HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n"+large)), func(c *Config) { c.MaxBody = 1 << 30 })
 	r := p.request([]byte(large))
 	r.Head = append(r.Head[:len(r.Head)-2], ("X: " + strings.Repeat("y", 1<<17) + "\r\n\r\n")...)
 	o := p.call(t.Context(), r)
@@ -94,7 +96,7 @@ func TestAnAnswerThatIsTooLargeIsAnError(t *testing.T) {
 		"chunked":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + long,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPeer(t, scripted(t, always(answer)))
+			p := newPeer(t, scripted.Serve(t, always(answer)))
 			o := ask(p)
 			require.ErrorIs(t, o.err, ErrTooLarge)
 			require.Equal(t, 200, o.Status)
@@ -102,12 +104,12 @@ func TestAnAnswerThatIsTooLargeIsAnError(t *testing.T) {
 			require.Zero(t, p.Stats(), "its connection is not used again")
 		})
 	}
-	p := newPeer(t, scripted(t, always("HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n"+long)))
+	p := newPeer(t, scripted.Serve(t, always("HTTP/1.1 200 OK\r\nContent-Length: 65536\r\n\r\n"+long)))
 	require.Equal(t, long, ask(p).text(), "as long as may be")
 }
 
 func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
-	p := newPeer(t, scripted(t, always("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("y", most)+"\r\n\r\n")))
+	p := newPeer(t, scripted.Serve(t, always("HTTP/1.1 200 OK\r\nX: "+strings.Repeat("y", most)+"\r\n\r\n")))
 	o := ask(p)
 	require.ErrorIs(t, o.err, ErrLongHead)
 	require.True(t, o.Began)
@@ -115,7 +117,7 @@ func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 }
 
 func TestAnAnswerToHEADHasNoBody(t *testing.T) {
-	p := newPeer(t, scripted(t, always("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")))
+	p := newPeer(t, scripted.Serve(t, always("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")))
 	h, err := NewHead(http.MethodHead, mustParse(t, "http://x/"), nil)
 	require.NoError(t, err)
 	for range 2 {
@@ -129,12 +131,12 @@ func TestAnAnswerToHEADHasNoBody(t *testing.T) {
 
 func TestARequestThatMayHaveBeenSeenIsNotRepeated(t *testing.T) {
 	requests := make(chan int, 4)
-	p := newPeer(t, scripted(t, func(s *player) {
-		s.request()
-		requests <- s.number
-		s.say(yes)
-		s.request()
-		requests <- s.number
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		s.Request()
+		requests <- s.Number
+		s.Say(yes)
+		s.Request()
+		requests <- s.Number
 	}))
 	require.NoError(t, ask(p).err)
 	o := ask(p)
@@ -147,10 +149,10 @@ func TestARequestThatMayHaveBeenSeenIsNotRepeated(t *testing.T) {
 
 func TestTheCallerHearsWhenItsRequestIsWritten(t *testing.T) {
 	goOn := make(chan struct{})
-	p := newPeer(t, scripted(t, func(s *player) {
-		s.request()
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		s.Request()
 		<-goOn
-		s.say(yes)
+		s.Say(yes)
 	}))
 	r := p.request([]byte("{}"))
 	wrote := make(chan struct{}, 2)
@@ -172,10 +174,10 @@ func TestTheCallerHearsWhenItsRequestIsWritten(t *testing.T) {
 
 func TestACallEndsWithItsContextOrItsDeadline(t *testing.T) {
 	asked := make(chan struct{}, 3)
-	p := newPeer(t, scripted(t, func(s *player) {
-		s.request()
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		s.Request()
 		asked <- struct{}{}
-		s.untilEnd()
+		s.UntilEnd()
 	}))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan error)
@@ -199,7 +201,7 @@ func TestACallEndsWithItsContextOrItsDeadline(t *testing.T) {
 
 // An interruption that comes too late for its own request must not hit the next one.
 func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
-	p := newPeer(t, scripted(t, always(yes)))
+	p := newPeer(t, scripted.Serve(t, always(yes)))
 	for range 500 {
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
@@ -209,9 +211,9 @@ func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
 }
 
 func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing.T) {
-	p := newPeer(t, scripted(t, func(s *player) {
-		_, _ = s.br.ReadString('\n')
-		s.say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		_, _ = s.Reader.ReadString('\n')
+		s.Say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
 		_ = s.SetLinger(0)
 	}))
 	o := p.call(t.Context(), p.request(make([]byte, 16<<20)))

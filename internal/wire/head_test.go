@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/wire/scripted"
 )
 
 func TestAHeadIsWrittenAsNetHTTPWritesIt(t *testing.T) {
@@ -87,9 +89,9 @@ func BenchmarkHead(b *testing.B) {
 
 // BenchmarkDo is one call after the other; the peer's side is included.
 func BenchmarkDo(b *testing.B) {
-	p := newPeer(b, scripted(b, func(s *player) {
-		for s.request() != nil {
-			s.say(yes)
+	p := newPeer(b, scripted.Serve(b, func(s *scripted.Conn) {
+		for s.Request() != nil {
+			s.Say(yes)
 		}
 	}))
 	r := p.request([]byte("{}"))

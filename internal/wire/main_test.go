@@ -1,14 +1,9 @@
 package wire
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
@@ -84,65 +79,3 @@ const (
 	yes = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 	no  = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
 )
-
-// player is one accepted connection of a peer that is written by hand.
-type player struct {
-	*net.TCPConn
-	br *bufio.Reader
-	// number counts the connections from 1.
-	number int
-}
-
-// request reads one whole request, nil at the end of the connection.
-func (p *player) request() *http.Request {
-	r, err := http.ReadRequest(p.br)
-	if err != nil {
-		return nil
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	return r
-}
-
-func (p *player) say(s string) { _, _ = io.WriteString(p, s) }
-
-// untilEnd reads until the other side closes.
-func (p *player) untilEnd() { _, _ = io.Copy(io.Discard, p) }
-
-// scripted is a server of which each connection runs play, and is closed after it.
-func scripted(tb testing.TB, play func(p *player)) (url string) {
-	tb.Helper()
-	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(tb, err)
-	var mu sync.Mutex
-	var all []net.Conn
-	var playing sync.WaitGroup
-	playing.Go(func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			all = append(all, c)
-			mu.Unlock()
-			playing.Go(func() {
-				defer c.Close()
-				play(&player{TCPConn: c.(*net.TCPConn), br: bufio.NewReader(c), number: n})
-			})
-		}
-	})
-	tb.Cleanup(func() {
-		l.Close()
-		mu.Lock()
-		for _, c := range all {
-			c.Close()
-		}
-		mu.Unlock()
-		playing.Wait()
-	})
-	return "http://" + l.Addr().String()
-}

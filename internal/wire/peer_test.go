@@ -9,16 +9,18 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/wire/scripted"
 )
 
 // answering is a peer that says yes to everything, and on which connection it was asked.
 func answering(t *testing.T, most int) (p *peered, used chan int) {
 	t.Helper()
 	used = make(chan int, 1024)
-	p = newPeer(t, scripted(t, func(s *player) {
-		for s.request() != nil {
-			used <- s.number
-			s.say(yes)
+	p = newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		for s.Request() != nil {
+			used <- s.Number
+			s.Say(yes)
 		}
 	}))
 	p.cfg.MaxConns = most
@@ -45,13 +47,13 @@ func waiting(p *peered) int {
 func TestConnectionsAreCappedAndReused(t *testing.T) {
 	const most = 3
 	var open, highest atomic.Int64
-	p := newPeer(t, scripted(t, func(s *player) {
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
 		n := open.Add(1)
 		defer open.Add(-1)
 		for h := highest.Load(); n > h && !highest.CompareAndSwap(h, n); h = highest.Load() {
 		}
-		for s.request() != nil {
-			s.say(yes)
+		for s.Request() != nil {
+			s.Say(yes)
 		}
 	}))
 	p.cfg.MaxConns, p.timeout = most, time.Minute
@@ -69,11 +71,11 @@ func TestConnectionsAreCappedAndReused(t *testing.T) {
 
 func TestWhoWaitsForAConnectionWaitsUntilItsTimeIsUp(t *testing.T) {
 	asked, release := make(chan int, 3), make(chan struct{})
-	p := newPeer(t, scripted(t, func(s *player) {
-		for s.request() != nil {
-			asked <- s.number
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		for s.Request() != nil {
+			asked <- s.Number
 			<-release
-			s.say(yes)
+			s.Say(yes)
 		}
 	}))
 	p.cfg.MaxConns, p.timeout = 1, time.Minute
@@ -229,12 +231,12 @@ func settledBut(t *testing.T, p *peered, n int) {
 
 func TestAConnectionInUseIsClosedAfterItsRequestOnceThePeerIsClosed(t *testing.T) {
 	asked, release := make(chan struct{}), make(chan struct{})
-	p := newPeer(t, scripted(t, func(s *player) {
-		s.request()
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		s.Request()
 		close(asked)
 		<-release
-		s.say(yes)
-		s.untilEnd()
+		s.Say(yes)
+		s.UntilEnd()
 	}))
 	_, closed := count(p)
 	results := make(chan told)
@@ -250,15 +252,15 @@ func TestAConnectionInUseIsClosedAfterItsRequestOnceThePeerIsClosed(t *testing.T
 // What a peer says on an idle connection is the answer to nothing.
 func TestBytesThatNobodyAskedForAreNoAnswer(t *testing.T) {
 	requests := make(chan int, 2)
-	p := newPeer(t, scripted(t, func(s *player) {
-		s.request()
-		requests <- s.number
-		if s.number == 1 {
-			s.say(no)
-			s.say(yes)
-			s.untilEnd()
+	p := newPeer(t, scripted.Serve(t, func(s *scripted.Conn) {
+		s.Request()
+		requests <- s.Number
+		if s.Number == 1 {
+			s.Say(no)
+			s.Say(yes)
+			s.UntilEnd()
 		}
-		s.say(no)
+		s.Say(no)
 	}))
 	require.Equal(t, 503, ask(p).Status)
 	require.Eventually(t, func() bool { return len(p.idle) == 0 || idleEnded(p) == 1 }, 20*time.Second, time.Millisecond)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/wire/scripted"
 )
 
 func quietly(s *httptest.Server) { s.Config.ErrorLog = log.New(io.Discard, "", 0) }
@@ -96,7 +98,7 @@ func TestTLSRefusesWhatItCanNotTrust(t *testing.T) {
 
 func TestTLSHandshakeThatHangsIsNotWaitedFor(t *testing.T) {
 	p, _ := secure(t, func(http.ResponseWriter, *http.Request) {})
-	silent := scripted(t, func(s *player) { s.untilEnd() })
+	silent := scripted.Serve(t, func(s *scripted.Conn) { s.UntilEnd() })
 	redirect(p, mustParse(t, silent).Host)
 	p.timeout = 20 * time.Millisecond
 	r := ask(p)
