@@ -56,6 +56,7 @@ var allowed = []row{
 	{"internal/natstest", []string{"internal/bus/embedded"}},
 	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/listener", "internal/certificate", "internal/clientip"}},
 	{"ingress/engine", []string{"internal/jsonrpc", "internal/engineapi", "internal/engineapi/record", "internal/listener", "internal/certificate", "internal/wire"}},
+	{"ingress/peers", []string{"internal/order", "internal/jsonrpc", "internal/listener", "internal/certificate"}},
 	{"ingress/rpc/cache", []string{"internal/rpcapi"}},
 	{"ingress/rpc", []string{"internal/rpcapi", "internal/jsonrpc", "internal/listener", "internal/certificate", "internal/clientip"}},
 	{"ingress/rpc/limit", []string{"internal/clientip"}},
@@ -86,7 +87,7 @@ var walls = []struct {
 	only    []string
 }{
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
-	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
+	{"github.com/labstack/echo", []string{"ingress", "ingress/peers", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
 	{"github.com/alecthomas/kong", []string{"cmd/millrace/...", "internal/config"}},
 }
