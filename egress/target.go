@@ -132,3 +132,13 @@ func (t *target) remove() {
 		t.giveUp()
 	}
 }
+
+// ValidName is subjects.ValidName, which a stage may not import: a target's name is part of a subject.
+func ValidName(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 32
+}

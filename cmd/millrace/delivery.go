@@ -18,6 +18,7 @@ import (
 
 	"millrace/egress"
 	"millrace/egress/builder"
+	"millrace/egress/post"
 	"millrace/internal/config"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
@@ -37,7 +38,7 @@ const (
 // whether they are ready (ingress).
 type delivery struct {
 	clock    builder.Clock
-	signer   *builder.Signer
+	signer   *post.Signer
 	inFlight int
 	reg      *prometheus.Registry
 
@@ -66,7 +67,7 @@ func newDelivery(p *process) (*delivery, error) {
 		return d, nil
 	}
 	var err error
-	if d.signer, err = builder.NewSigner(p.cfg.Builder.Signer); err != nil {
+	if d.signer, err = post.NewSigner(p.cfg.Builder.Signer); err != nil {
 		return nil, usage(err)
 	}
 	to, err := d.destinations(p)

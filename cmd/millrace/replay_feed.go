@@ -10,11 +10,12 @@ import (
 
 	"millrace/egress"
 	"millrace/egress/builder"
+	"millrace/egress/post"
 	"millrace/egress/replay"
 )
 
 // feed sends to a builder the way the delivery does, with the delivery's own sender.
-type feed struct{ builder *builder.Builder }
+type feed struct{ builder *post.Poster }
 
 // wallClock is the time of this machine: a replay has no bus of its own.
 type wallClock struct{}
@@ -27,7 +28,7 @@ func newFeed(url string, cfg *replay.Config) (sendCloser, error) {
 	if cfg.Key != nil {
 		key = hex.EncodeToString(crypto.FromECDSA(cfg.Key))
 	}
-	signer, err := builder.NewSigner(key)
+	signer, err := post.NewSigner(key)
 	if err != nil {
 		return nil, usage(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"millrace/egress"
 	"millrace/egress/builder"
+	"millrace/egress/post"
 )
 
 // stubName is the stub's target name, and its fingerprint: its port is another one at each start,
@@ -57,7 +58,7 @@ func (s *stub) addr() string { return s.listener.Addr().String() }
 func (s *stub) close() { _ = s.listener.Close() }
 
 // destination is the stub as a target.
-func (s *stub) destination(signer *builder.Signer, clock builder.Clock, inFlight int) (egress.Destination, error) {
+func (s *stub) destination(signer *post.Signer, clock builder.Clock, inFlight int) (egress.Destination, error) {
 	t := builder.Config{Builder: builder.Short{URL: "http://" + s.addr()}}.Targets()[0]
 	t.Name = stubName
 	b, err := builder.New(t, nil, signer, clock, inFlight)

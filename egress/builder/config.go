@@ -3,8 +3,10 @@ package builder
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
+
+	"millrace/egress"
+	"millrace/egress/post"
 )
 
 // ShortName is the target name of the builder given in the short form.
@@ -66,7 +68,7 @@ func (c Config) Validate() error {
 		names[t.Name] = true
 		errs = append(errs, t.validate())
 	}
-	if _, err := NewSigner(c.Signer); err != nil {
+	if _, err := post.NewSigner(c.Signer); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -74,14 +76,14 @@ func (c Config) Validate() error {
 
 func (t Target) validate() error {
 	var errs []error
-	if !validName(t.Name) {
+	if !egress.ValidName(t.Name) {
 		errs = append(errs, fmt.Errorf("builders: name %q is not 1 to 32 letters, digits, - and _", t.Name))
 	}
-	if _, err := parseURL(t.URL); err != nil {
+	if _, err := post.ParseURL(t.URL); err != nil {
 		errs = append(errs, fmt.Errorf("builder %s: url: %w", t.Name, err))
 	}
 	if t.ReadyURL != "" {
-		if _, err := parseURL(t.ReadyURL); err != nil {
+		if _, err := post.ParseURL(t.ReadyURL); err != nil {
 			errs = append(errs, fmt.Errorf("builder %s: ready_url: %w", t.Name, err))
 		}
 	}
@@ -89,23 +91,4 @@ func (t Target) validate() error {
 		errs = append(errs, fmt.Errorf("builder %s: timeout %s is not between 1ms and 1m", t.Name, t.Timeout))
 	}
 	return errors.Join(errs...)
-}
-
-// parseURL never repeats what it was given: a URL may hold a password.
-func parseURL(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, errors.New("not an http or https url with a host")
-	}
-	return u, nil
-}
-
-// validName is subjects.ValidName, which a stage may not import: the name is part of a subject.
-func validName(s string) bool {
-	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 32
 }

@@ -1,24 +1,16 @@
-// Package builder delivers orders to block builders over HTTP: one JSON-RPC request per order, with
-// FlowProxy's headers and the signature of our own order-flow key. It says what an answer means; when
-// to send again is decided by package egress.
+// Package builder delivers orders to block builders over HTTP: which builders there are, whether they say that they are
+// ready, and what a target of that kind is. The requests are package post's.
 //
-// The body goes out byte for byte as a worker made it. It is signed once per order, whatever the
-// number of attempts and builders.
+// # Delivery
 //
-// # Connections
+// A builder is owed every order, ours and peers'. The body goes out byte for byte as a worker made it.
 //
-// Requests go out over package wire, plain or TLS, not over net/http's client: that has two goroutines per
-// connection, to which each request and each answer is handed over. Here who sends an order writes the
-// request and reads the answer itself.
+// # Backpressure
 //
-// A builder's connections are bounded by what its loop may have on the wire; who finds none free waits
-// in turn, until its time is up. The end of the context, or the builder's timeout, ends a request
-// wherever it is. Idle connections are given up before a builder would do it, and looked at before they
-// are used: one that has ended, or on which something came that nobody asked for, costs no request.
+// Is package egress's. Whether a builder says that it is ready informs, and never holds up delivery.
 //
-// A request of which not a byte was written, because the builder had given the connection up, goes out
-// on another connection. No other request is repeated here: once it is written the builder may have
-// the order, and package egress has to know that.
+// # Shutdown
 //
-// [Stub] is a builder that only counts: what `millrace node` delivers to when none is configured.
+// [Ready] and [Stub] end with their contexts. [Stub] is a builder that only counts: what `millrace node` delivers to
+// when none is configured.
 package builder

@@ -13,11 +13,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
+
+	"millrace/egress/post"
 )
 
 const (
 	readyInterval = 2 * time.Second
 	readyTimeout  = 2 * time.Second
+
+	connectTimeout = 800 * time.Millisecond // and as much again for the TLS handshake
+	keepAlive      = 15 * time.Second
+	idleTimeout    = 28 * time.Second // below every builder's
+	maxAnswer      = 64 << 10
 )
 
 // Errors of a ready check, FlowProxy's texts.
@@ -50,7 +57,7 @@ func NewReady(ts []Target, reg prometheus.Registerer) (*Ready, error) {
 		if t.ReadyURL == "" {
 			continue
 		}
-		u, err := parseURL(t.ReadyURL)
+		u, err := post.ParseURL(t.ReadyURL)
 		if err != nil {
 			return nil, fmt.Errorf("builder %s: ready_url: %w", t.Name, err)
 		}

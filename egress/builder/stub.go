@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"millrace/egress/post"
 	"millrace/internal/order"
 )
 
@@ -131,13 +132,13 @@ func (s *Stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Stub) count(h http.Header, size int) {
 	class := 0
 	for _, p := range order.Priorities {
-		if h.Get(HeaderPriority) == p.String() {
+		if h.Get(post.HeaderPriority) == p.String() {
 			class = int(p)
 		}
 	}
 	s.counts[class].Add(1)
 	s.bytes.Add(uint64(size)) //nolint:gosec // not negative
-	if h.Get(HeaderRepeat) != "" {
+	if h.Get(post.HeaderRepeat) != "" {
 		s.repeat.Add(1)
 	}
 }

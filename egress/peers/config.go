@@ -20,6 +20,9 @@ type ReceiverConfig struct {
 	// Revalidate has each transaction checked as a worker would.
 	Revalidate bool `name:"revalidate" help:"Check the transactions of peers' orders against the consensus rules, as those of our own senders are."`
 
+	// MaxBytes keeps one peer from filling the store for all.
+	MaxBytes int64 `name:"max_bytes" type:"bytes" help:"Bytes of orders that one peer may have stored within orders.max_age; 0 is unlimited." default:"1GiB"`
+
 	MaxAge  time.Duration `kong:"-"` // orders.max_age
 	MaxBody int64         `kong:"-"` // ingress.max_body
 	Limits  order.Limits  `kong:"-"` // orders.max_txs
@@ -34,6 +37,7 @@ func (c *ReceiverConfig) validate(p *Ports) error {
 	}
 	fault(c.MaxAge <= 0, "orders.max_age must be positive")
 	fault(c.MaxBody < 1<<10, "ingress.max_body must be at least 1 KiB")
+	fault(c.MaxBytes != 0 && c.MaxBytes < c.MaxBody+formRoom, "max_bytes must have room for an order of ingress.max_body")
 	fault(c.Limits.MaxTxs < 0, "orders.max_txs must not be negative")
 	fault(p.Publisher == nil, "no publisher")
 	fault(p.Clock == nil, "no clock")

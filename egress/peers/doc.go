@@ -53,7 +53,8 @@
 //
 // # Backpressure
 //
-// Receive waits as long as the store is full or away, at most until the order's deadline. A Sender's connections are
+// Receive waits as long as the store is full or away, at most until the order's deadline. What one peer may have stored in a
+// while is bounded (peers.max_bytes), so that it can't fill the store for all. A Sender's connections are
 // bounded, apart for large and for small orders.
 //
 // # Shutdown

@@ -26,9 +26,11 @@ const (
 	DropExpired
 	// DropInvalid: a transaction breaks the consensus rules (peers.revalidate).
 	DropInvalid
+	// DropOverBudget: the peer had too many bytes stored in a short time (peers.max_bytes).
+	DropOverBudget
 )
 
-var dropNames = [...]string{"", "oversized", "malformed", "forbidden", "too_old", "expired", "invalid"}
+var dropNames = [...]string{"", "oversized", "malformed", "forbidden", "too_old", "expired", "invalid", "over_budget"}
 
 // String is the drop as a metric label.
 func (d Drop) String() string {

@@ -20,6 +20,7 @@ const complainEvery = time.Minute
 type peer struct {
 	metrics  *peerMetrics
 	complain rate.Sometimes
+	budget   *rate.Limiter // of bytes; nil: unlimited
 	ranges   ranges
 
 	mu     sync.Mutex
@@ -27,11 +28,20 @@ type peer struct {
 	nonces nonces
 }
 
-func newPeer(name string, m *peerMetrics, window time.Duration) *peer {
-	return &peer{
+func newPeer(name string, m *peerMetrics, cfg *ReceiverConfig) *peer {
+	p := &peer{
 		metrics: m, complain: rate.Sometimes{First: 1, Interval: complainEvery}, ranges: ranges{peer: name},
-		nonces: nonces{span: max(window, nonceLife)},
+		nonces: nonces{span: max(cfg.MaxAge, nonceLife)},
 	}
+	if cfg.MaxBytes > 0 {
+		p.budget = rate.NewLimiter(rate.Limit(float64(cfg.MaxBytes)/cfg.MaxAge.Seconds()), int(cfg.MaxBytes))
+	}
+	return p
+}
+
+// afford takes bytes from the peer's budget.
+func (p *peer) afford(now time.Time, bytes int) bool {
+	return p.budget == nil || p.budget.AllowN(now, bytes)
 }
 
 // heard learns from when in was sent, and returns what our clock is ahead of the peer's. Without a time of its own

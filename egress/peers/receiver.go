@@ -86,6 +86,9 @@ func (r *Receiver) accept(p *peer, in *order.Incoming) (*order.Order, Drop, erro
 	if o.Body, err = sub.AppendBuilderBody(make([]byte, 0, len(in.Body)+spliceRoom), o); err != nil {
 		return nil, DropMalformed, order.Refuse(order.CodeMalformed, err.Error())
 	}
+	if !p.afford(now, len(o.Body)) {
+		return nil, DropOverBudget, order.Refuse(order.CodeOversized, "too many bytes of orders in a short time")
+	}
 	return o, 0, nil
 }
 
@@ -199,7 +202,7 @@ func (r *Receiver) peer(name string) *peer {
 	defer r.mu.Unlock()
 	p := r.peers[name]
 	if p == nil {
-		p = newPeer(name, r.metrics.of(name), r.cfg.MaxAge)
+		p = newPeer(name, r.metrics.of(name), &r.cfg)
 		r.peers[name] = p
 	}
 	return p

@@ -449,6 +449,23 @@ func TestTransactionsAreCheckedWhenThatIsWanted(t *testing.T) {
 	require.Nil(t, newRig(t).ports.Rules)
 }
 
+func TestOnePeerCantFillTheStore(t *testing.T) {
+	body, claims := bundle(t, `{"txs":["0x01"],"x":"`+strings.Repeat("0", 1<<19)+`"}`)
+	r := newRig(t, func(c *ReceiverConfig, _ *Ports) { c.MaxBytes = 3 << 19 })
+	send := func(peer string) error {
+		in := incoming(body, claims)
+		in.Peer, in.Key = peer, fmt.Sprint(len(r.shelf.orders))
+		return r.Receive(t.Context(), in)
+	}
+	require.NoError(t, send("alice"))
+	require.NoError(t, send("alice"))
+	require.NotNil(t, order.AsReason(send("alice")))
+	require.NoError(t, send("bob"), "another has a budget of its own")
+	require.Equal(t, DropOverBudget, r.Missed()[0].Drop)
+	r.clock.at = arrival.Add(20 * time.Second)
+	require.NoError(t, send("alice"))
+}
+
 func TestForgettingAPeerForgetsItsMetrics(t *testing.T) {
 	r := newRig(t)
 	require.Error(t, r.Receive(t.Context(), incoming(nil, nil)))
@@ -460,9 +477,9 @@ func TestForgettingAPeerForgetsItsMetrics(t *testing.T) {
 }
 
 func TestAReceiverNamesWhatIsMissing(t *testing.T) {
-	_, err := NewReceiver(ReceiverConfig{Revalidate: true, Limits: order.Limits{MaxTxs: -1}}, Ports{}, nil, prometheus.NewRegistry())
+	_, err := NewReceiver(ReceiverConfig{Revalidate: true, MaxBytes: 1, Limits: order.Limits{MaxTxs: -1}}, Ports{}, nil, prometheus.NewRegistry())
 	require.ErrorIs(t, err, ErrConfig)
-	for _, text := range []string{"max_age", "max_body", "max_txs", "publisher", "clock", "rules"} {
+	for _, text := range []string{"max_age", "max_body", "max_bytes", "max_txs", "publisher", "clock", "rules"} {
 		require.ErrorContains(t, err, text)
 	}
 }

@@ -59,14 +59,16 @@ var allowed = []row{
 	{"internal/natstest", []string{"internal/bus/embedded"}},
 	{"ingress", []string{"internal/order", "internal/jsonrpc", "internal/listener", "internal/certificate", "internal/clientip"}},
 	{"ingress/engine", []string{"internal/jsonrpc", "internal/engineapi", "internal/engineapi/record", "internal/listener", "internal/certificate", "internal/wire"}},
+	{"ingress/peers", []string{"internal/order", "internal/jsonrpc", "internal/listener", "internal/certificate"}},
 	{"ingress/rpc/cache", []string{"internal/rpcapi"}},
 	{"ingress/rpc", []string{"internal/rpcapi", "internal/jsonrpc", "internal/listener", "internal/certificate", "internal/clientip"}},
 	{"ingress/rpc/limit", []string{"internal/clientip"}},
 	{"internal/bus/gateway", []string{"internal/rpcapi", "internal/retry", "subjects"}},
 	{"workers", []string{"internal/order", "internal/jsonrpc", "internal/ledger", "internal/signers", "internal/retry"}},
 	{"egress", []string{"internal/order", "internal/ledger", "internal/retry"}},
-	{"egress/builder", []string{"egress", "internal/order", "internal/jsonrpc", "internal/retry", "internal/wire"}},
-	{"egress/peers", []string{"internal/order", "internal/jsonrpc"}},
+	{"egress/post", []string{"egress", "internal/order", "internal/wire"}},
+	{"egress/builder", []string{"egress", "egress/post", "internal/order"}},
+	{"egress/peers", []string{"egress", "egress/post", "internal/order", "internal/jsonrpc"}},
 	{"egress/replay", []string{"internal/order", "internal/jsonrpc", "internal/retry"}},
 	{"egress/nodes", []string{"egress/nodes/dispatch", "egress/nodes/health", "internal/rpcapi", "internal/retry", "internal/wire"}},
 	{"egress/nodes/dispatch", []string{"internal/rpcapi"}},
@@ -89,7 +91,7 @@ var walls = []struct {
 	only    []string
 }{
 	{"github.com/nats-io/", []string{"subjects", "internal/bus/...", "internal/natstest"}},
-	{"github.com/labstack/echo", []string{"ingress", "ingress/rpc"}},
+	{"github.com/labstack/echo", []string{"ingress", "ingress/peers", "ingress/rpc"}},
 	{"github.com/cockroachdb/pebble", []string{"internal/ledger/index"}},
 	{"github.com/miekg/dns", nil}, // a server for tests
 	{"github.com/Shopify/toxiproxy", []string{"loadtest/regions"}},

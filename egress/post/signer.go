@@ -1,4 +1,4 @@
-package builder
+package post
 
 import (
 	"crypto/ecdsa"
@@ -14,7 +14,7 @@ import (
 	"millrace/internal/order"
 )
 
-// signatures is how many recent signatures a Signer keeps for further attempts and builders, about
+// signatures is how many recent signatures a Signer keeps for further attempts and receivers, about
 // 250 bytes each; when full, the oldest goes.
 const signatures = 8192
 
@@ -24,10 +24,27 @@ type Signer struct {
 	key *ecdsa.PrivateKey
 
 	mu    sync.Mutex
-	known map[order.AcceptID]string
-	ring  []order.AcceptID // the keys of known, oldest at next once it is full
+	known map[signed]string
+	ring  []signed // the keys of known, oldest at next once it is full
 	next  int
 }
+
+// signed is what a signature is kept for.
+type signed struct {
+	order order.AcceptID
+	form  Form
+}
+
+// Form says which form of an order's body is meant: there is one signature for each.
+type Form uint8
+
+// The forms.
+const (
+	// FormBuilder is the order's own body.
+	FormBuilder Form = iota + 1
+	// FormStrict is what a receiver gets that can't read every builder-ready form.
+	FormStrict
+)
 
 // NewSigner returns a signer with the key in s: hex with or without 0x, or the name of a file that
 // holds it. Empty: a random key.
@@ -36,7 +53,7 @@ func NewSigner(s string) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Signer{key: key, known: map[order.AcceptID]string{}}, nil
+	return &Signer{key: key, known: map[signed]string{}}, nil
 }
 
 func loadKey(s string) (*ecdsa.PrivateKey, error) {
@@ -62,37 +79,38 @@ func loadKey(s string) (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// Address is the address that builders see.
+// Address is the address that receivers see.
 func (s *Signer) Address() common.Address { return crypto.PubkeyToAddress(s.key.PublicKey) }
 
-// Sign returns the header value for o's body.
-func (s *Signer) Sign(o *order.Order) (string, error) {
+// Sign returns the header value for the body that order a has in a form.
+func (s *Signer) Sign(a order.AcceptID, f Form, body []byte) (string, error) {
+	k := signed{a, f}
 	s.mu.Lock()
-	v, ok := s.known[o.Accept]
+	v, ok := s.known[k]
 	s.mu.Unlock()
 	if ok {
 		return v, nil
 	}
-	v, err := order.Sign(s.key, o.Body)
+	v, err := order.Sign(s.key, body)
 	if err != nil {
 		return "", err
 	}
-	s.keep(o.Accept, v)
+	s.keep(k, v)
 	return v, nil
 }
 
-func (s *Signer) keep(a order.AcceptID, v string) {
+func (s *Signer) keep(k signed, v string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.known[a]; ok {
+	if _, ok := s.known[k]; ok {
 		return
 	}
-	s.known[a] = v
+	s.known[k] = v
 	if len(s.ring) < signatures {
-		s.ring = append(s.ring, a)
+		s.ring = append(s.ring, k)
 		return
 	}
 	delete(s.known, s.ring[s.next])
-	s.ring[s.next] = a
+	s.ring[s.next] = k
 	s.next = (s.next + 1) % signatures
 }

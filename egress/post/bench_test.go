@@ -1,4 +1,4 @@
-package builder
+package post
 
 import (
 	"bytes"
@@ -71,7 +71,7 @@ func cpu(b *testing.B) time.Duration {
 // benchSend sends one order of a usual size again and again, so that its signature is known.
 func benchSend(b *testing.B, loop func(b *testing.B, send func())) {
 	b.Helper()
-	to := newBuilder(b, bareServer(b))
+	to := newPoster(b, bareServer(b))
 	o := anOrder()
 	o.Body = append(o.Body, bytes.Repeat([]byte("x"), 7<<10)...)
 	require.Equal(b, egress.Accepted, to.Send(b.Context(), egress.Attempt{Order: o, Number: 1}).Verdict)
@@ -116,7 +116,7 @@ func BenchmarkSign(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		o.Accept = order.NewAcceptID(o.ReceivedAt)
-		if _, err := s.Sign(o); err != nil {
+		if _, err := s.Sign(o.Accept, FormBuilder, o.Body); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package builder
+package post
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 	no  = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
 )
 
-func send(b *Builder) egress.Result {
+func send(b *Poster) egress.Result {
 	return b.Send(context.Background(), egress.Attempt{Order: anOrder(), Number: 1})
 }
 
@@ -59,7 +59,7 @@ func TestAnAnswerSaysWhetherItsConnectionIsUsedAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			used := make(chan int, 2)
-			b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+			b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 				for p.Request() != nil {
 					used <- p.Number
 					p.Say(c.answer)
@@ -77,7 +77,7 @@ func TestAnAnswerSaysWhetherItsConnectionIsUsedAgain(t *testing.T) {
 func TestAnAnswerWithoutALengthEndsWithItsConnection(t *testing.T) {
 	for _, head := range []string{"HTTP/1.1 404 No\r\n\r\n", "HTTP/1.0 404 No\r\n\r\n"} {
 		used := make(chan int, 2)
-		b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+		b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 			p.Request()
 			used <- p.Number
 			p.Say(head + "no")
@@ -91,7 +91,7 @@ func TestAnAnswerWithoutALengthEndsWithItsConnection(t *testing.T) {
 
 func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 	for _, endless := range []string{"X-A: " + strings.Repeat("b", 1000) + "\r\n", "\r\nHTTP/1.1 103 Early Hints\r\nX: y\r\n"} {
-		b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+		b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 			p.Request()
 			p.Say("HTTP/1.1 103 Early Hints\r\n")
 			for {
@@ -111,7 +111,7 @@ func TestTheHeadOfAnAnswerIsBounded(t *testing.T) {
 // one that was used before.
 func TestRule15ARequestIsNotRepeatedOnceItIsWritten(t *testing.T) {
 	requests := make(chan int, 4)
-	b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 		p.Request()
 		requests <- p.Number
 		if p.Number == 2 {
@@ -137,13 +137,13 @@ func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 		begun <- struct{}{}
 		p.Request() // too long to come before the end of the test
 	})
-	b := newBuilder(t, url)
+	b := newPoster(t, url)
 	b.rewire(t, url, dialing(url, func(c *net.TCPConn) { require.NoError(t, c.SetWriteBuffer(4096)) }))
 	o := anOrder()
 	o.Body = make([]byte, 16<<20)
-	_, err := b.signer.Sign(o) // takes longer than what is to end the request
+	_, err := b.signer.Sign(o.Accept, FormBuilder, o.Body) // takes longer than what is to end the request
 	require.NoError(t, err)
-	b.timeout = time.Minute
+	b.cfg.Timeout = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-begun
@@ -155,18 +155,18 @@ func TestRule15ARequestThatWasNotWrittenToItsEndIsNotLost(t *testing.T) {
 		require.Equal(t, text, r.Text)
 		require.False(t, r.FirstByte.IsZero())
 		require.Zero(t, b.peer.Stats().Open)
-		ctx, b.timeout = t.Context(), 300*time.Millisecond
+		ctx, b.cfg.Timeout = t.Context(), 300*time.Millisecond
 	}
 }
 
 // A builder may refuse an order by its headers, and hang up on the rest.
 func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing.T) {
-	b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 		_, _ = p.Reader.ReadString('\n')
 		p.Say("HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
 		_ = p.SetLinger(0)
 	}))
-	b.timeout = 20 * time.Second
+	b.cfg.Timeout = 20 * time.Second
 	o := anOrder()
 	o.Body = make([]byte, 16<<20)
 	r := b.Send(t.Context(), egress.Attempt{Order: o, Number: 1})
@@ -177,12 +177,12 @@ func TestARefusalIsHeardAlsoWhenItComesBeforeTheWholeRequestIsWritten(t *testing
 
 func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
 	asked := make(chan struct{}, 2)
-	b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 		p.Request()
 		asked <- struct{}{}
 		p.UntilEnd()
 	}))
-	b.timeout = time.Minute
+	b.cfg.Timeout = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
 	results := make(chan egress.Result)
 	go func() { results <- b.Send(ctx, egress.Attempt{Order: anOrder(), Number: 1}) }()
@@ -202,12 +202,12 @@ func TestTheEndOfTheContextEndsARequestAtOnce(t *testing.T) {
 
 // An interruption that comes too late for its own request must not hit the next one.
 func TestALateInterruptionEndsNoOtherRequest(t *testing.T) {
-	b := newBuilder(t, scripted.Serve(t, func(p *scripted.Conn) {
+	b := newPoster(t, scripted.Serve(t, func(p *scripted.Conn) {
 		for p.Request() != nil {
 			p.Say(yes)
 		}
 	}))
-	b.timeout = time.Minute
+	b.cfg.Timeout = time.Minute
 	for range 500 {
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
@@ -234,7 +234,7 @@ func TestRule15OnlyWhatWasNotWrittenAtAllIsTriedOnAnotherConnection(t *testing.T
 			p.Say(yes)
 		}
 	})
-	b := newBuilder(t, url)
+	b := newPoster(t, url)
 	dials := 0
 	var latest *net.TCPConn
 	b.rewire(t, url, dialing(url, func(c *net.TCPConn) {
@@ -267,7 +267,7 @@ func TestRule15OnlyWhatWasNotWrittenAtAllIsTriedOnAnotherConnection(t *testing.T
 }
 
 func TestConnectionsAreAsManyAsALoopNeeds(t *testing.T) {
-	c := wireConfig(8)
+	c := wireConfig(8, nil)
 	require.Equal(t, 8+spareConns, c.MaxConns)
 	require.Less(t, c.IdleTimeout, 30*time.Second, "what builders, and our own listeners, allow")
 	require.Equal(t, maxAnswer, c.MaxBody)

@@ -1,4 +1,4 @@
-package builder
+package post
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 // theirs is the same request as net/http writes it.
 func theirs(t *testing.T, rawURL string, a egress.Attempt, signature string, now time.Time) string {
 	t.Helper()
-	u, err := parseURL(rawURL)
+	u, err := ParseURL(rawURL)
 	require.NoError(t, err)
 	h := http.Header{
 		"Content-Type": {"application/json"}, "User-Agent": {"millrace"},
@@ -52,7 +52,7 @@ func TestARequestIsWrittenAsNetHTTPWritesIt(t *testing.T) {
 		"http://user@builder/rpc", "http://:p@builder/rpc", "http://[::1]:8645/rpc", "http://[fe80::1%25eth0]/rpc", "http://bücher.example:1/ü",
 		"http://builder/#fragment", "http://builder//x", "http://builder:/x",
 	} {
-		u, err := parseURL(url)
+		u, err := ParseURL(url)
 		require.NoError(t, err)
 		h, err := newHead(u)
 		require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestARequestIsWrittenAsNetHTTPWritesIt(t *testing.T) {
 			require.Equal(t, theirs(t, url, a, "0x1:0x2", now), ours)
 		}
 	}
-	u, err := parseURL("http://builder")
+	u, err := ParseURL("http://builder")
 	require.NoError(t, err)
 	h, err := newHead(u)
 	require.NoError(t, err)
@@ -72,14 +72,16 @@ func TestARequestIsWrittenAsNetHTTPWritesIt(t *testing.T) {
 func TestAHostThatIsNoneIsRefusedAtTheStart(t *testing.T) {
 	s, err := NewSigner("")
 	require.NoError(t, err)
-	_, err = New(Target{Name: "b", URL: "http://user:secret@xn--\u00fc/", Timeout: time.Second}, nil, s, wallClock{}, 1)
-	require.ErrorContains(t, err, "builder b: ")
+	u, err := ParseURL("http://user:secret@xn--\u00fc/")
+	require.NoError(t, err)
+	_, err = New(Config{URL: u, Timeout: time.Second, InFlight: 1}, s, wallClock{})
+	require.Error(t, err)
 	require.NotContains(t, err.Error(), "secret")
 }
 
 func TestWhatWouldEndAHeaderIsNotSent(t *testing.T) {
 	for _, tp := range []string{"a\r\nX: y", "a\nb", "a\x00", "a\x7f"} {
-		b := newBuilder(t, "http://127.0.0.1:1")
+		b := newPoster(t, "http://127.0.0.1:1")
 		o := anOrder()
 		o.Traceparent = tp
 		r := b.Send(t.Context(), egress.Attempt{Order: o, Number: 1})

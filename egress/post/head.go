@@ -1,4 +1,4 @@
-package builder
+package post
 
 import (
 	"errors"
@@ -11,17 +11,17 @@ import (
 	"millrace/internal/wire"
 )
 
-// Headers of a request to a builder.
+// Headers of a request.
 const (
 	HeaderPriority  = "X-BuilderNet-Priority"
 	HeaderSentAt    = "X-BuilderNet-SentAtUs" // µs since 1970
 	HeaderSignature = "X-Flashbots-Signature"
-	HeaderRepeat    = "X-Millrace-Repeat" // "1": this builder may have had the order before
+	HeaderRepeat    = "X-Millrace-Repeat" // "1": this receiver may have had the order before
 )
 
 var errTraceparent = errors.New("traceparent is no header value")
 
-// head is what is the same in the head of every request to one builder.
+// head is what is the same in the head of every request to one receiver.
 type head struct{ *wire.Head }
 
 func newHead(u *url.URL) (head, error) {

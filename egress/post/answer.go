@@ -1,8 +1,9 @@
-package builder
+package post
 
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,15 +15,15 @@ import (
 	"millrace/internal/wire"
 )
 
-// maxRetryAfter bounds what a builder may ask for; the order's deadline ends it sooner anyway.
+// maxRetryAfter bounds what a receiver may ask for; the order's deadline ends it sooner anyway.
 const maxRetryAfter = time.Hour
 
 // judge says what an answer means (CORRECTNESS 15). readErr is what ended the reading of it.
-func (b *Builder) judge(res wire.Answer, readErr error) egress.Result {
-	r := egress.Result{Status: res.Status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), b.clock.Now())}
+func (p *Poster) judge(res wire.Answer, readErr error) egress.Result {
+	r := egress.Result{Status: res.Status, RetryAfter: retryAfter(res.Header.Get("Retry-After"), p.clock.Now())}
 	switch {
 	case res.Status >= 200 && res.Status < 300:
-		b.judgeSuccess(&r, res.Body, readErr)
+		p.judgeSuccess(&r, res.Body, readErr)
 	case res.Status == http.StatusRequestTimeout, res.Status == http.StatusTooEarly,
 		res.Status == http.StatusTooManyRequests:
 		r.Verdict = egress.Busy
@@ -30,6 +31,9 @@ func (b *Builder) judge(res wire.Answer, readErr error) egress.Result {
 		r.Verdict = egress.Rejected
 		if code, text, ok := rpcError(res.Body); ok {
 			r.RPCCode, r.Text = code, text
+			if p.busy(code, text) {
+				r.Verdict = egress.Busy
+			}
 		}
 	default: // 5xx, and redirects, which are an operator's mistake that can be mended in time
 		r.Verdict = egress.Busy
@@ -40,10 +44,10 @@ func (b *Builder) judge(res wire.Answer, readErr error) egress.Result {
 	return r
 }
 
-func (b *Builder) judgeSuccess(r *egress.Result, answer []byte, readErr error) {
+func (p *Poster) judgeSuccess(r *egress.Result, answer []byte, readErr error) {
 	code, text, isError := rpcError(answer)
 	switch {
-	case isError && b.busyCodes[code]:
+	case isError && p.busy(code, text):
 		r.Verdict, r.RPCCode, r.Text = egress.Busy, code, text
 	case isError:
 		r.Verdict, r.RPCCode, r.Text = egress.Rejected, code, text
@@ -53,6 +57,11 @@ func (b *Builder) judgeSuccess(r *egress.Result, answer []byte, readErr error) {
 	default:
 		r.Verdict = egress.Accepted
 	}
+}
+
+// busy reports whether an error means "not now".
+func (p *Poster) busy(code int, text string) bool {
+	return p.busyCodes[code] || slices.ContainsFunc(p.cfg.BusyTexts, func(s string) bool { return strings.HasPrefix(text, s) })
 }
 
 // rpcError finds a JSON-RPC error in an answer. What is not JSON, or has no error or a null one, is
@@ -86,7 +95,7 @@ func statusText(status int, answer []byte) string {
 	return strings.TrimSpace("http " + strconv.Itoa(status) + " " + printable(answer))
 }
 
-// printable cuts a builder's words to what a record holds and takes out what would garble a report.
+// printable cuts a receiver's words to what a record holds and takes out what would garble a report.
 func printable(b []byte) string {
 	const most = 96
 	return strings.Map(func(r rune) rune {
