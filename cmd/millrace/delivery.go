@@ -50,6 +50,7 @@ type delivery struct {
 	mu      sync.Mutex
 	cfg     builder.Config
 	to      []egress.Destination // of the configuration in force
+	others  []egress.Destination // what it delivers to besides: peers
 	senders []egress.Destination // all that ever were, to close their connections
 	readyIn *prometheus.Registry // the metrics of the readiness checks in force
 	asking  atomic.Pointer[builder.Ready]
@@ -186,7 +187,7 @@ func (d *delivery) retire(ctx context.Context) error {
 		return nil
 	}
 	d.mu.Lock()
-	err := d.dispatcher.Reload(d.to)
+	err := d.dispatcher.Reload(slices.Concat(d.to, d.others))
 	d.mu.Unlock()
 	if err != nil || !retry.Pause(ctx, retireFor) {
 		return err // not known to be done: again at the next start
@@ -201,10 +202,28 @@ func (d *delivery) retire(ctx context.Context) error {
 func (d *delivery) serves() []egress.Destination {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.retiring == "" {
-		return slices.Clone(d.to)
+	all := slices.Concat(d.to, d.others)
+	if d.retiring != "" {
+		all = append(all, retiredStub())
 	}
-	return append(slices.Clone(d.to), retiredStub())
+	return all
+}
+
+// also delivers to others beside the builders, in the place of those of the last call.
+func (d *delivery) also(others []egress.Destination) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := slices.Concat(d.to, others)
+	if d.retiring != "" && exists(d.retiring) {
+		all = append(all, retiredStub())
+	}
+	if err := d.dispatcher.Reload(all); err != nil {
+		return err
+	}
+	gone := d.others
+	d.others = others
+	closeIdle(gone)
+	return nil
 }
 
 // close lets go of every connection that is not in use.
@@ -212,6 +231,7 @@ func (d *delivery) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	closeIdle(d.senders)
+	closeIdle(d.others)
 }
 
 func closeIdle(ds []egress.Destination) {
@@ -273,11 +293,11 @@ func (d *delivery) reload(cfg *Config) error {
 		if err != nil {
 			return err
 		}
-		if err := d.dispatcher.Reload(to); err != nil {
+		if err := d.dispatcher.Reload(slices.Concat(to, d.others)); err != nil {
 			return err
 		}
 		closeIdle(d.senders)
-		d.to, d.senders = to, append(slices.Clone(d.senders), to...)
+		d.to, d.senders = to, slices.Concat(d.senders, to)
 	}
 	if err := d.ask(next.Targets()); err != nil {
 		return err

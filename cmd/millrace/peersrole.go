@@ -3,16 +3,20 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"golang.org/x/sync/errgroup"
 
 	"millrace/egress/peers"
+	system "millrace/ingress/peers"
 	"millrace/internal/bus/peerlink"
 	"millrace/internal/discovery"
 	"millrace/internal/lifecycle"
@@ -23,19 +27,27 @@ import (
 // drainPeers is how long orders of peers that were begun may take to be stored when the node stops.
 const drainPeers = 6 * time.Second
 
-// peersRole is a node's exchange of orders with other operators: who they are, the connections to them, and one
-// goroutine for each class of each peer that takes in what it sends.
+// peersRole is a node's exchange of orders with other operators: who they are, the connections to them, one
+// goroutine for each class of each peer that takes in what it sends, and the door for peers of other networks.
 type peersRole struct {
+	cfg      *Peers
 	log      *slog.Logger
-	links    *peerlink.Links
+	links    *peerlink.Links // nil: no leafnodes
 	finder   *discovery.Watcher
 	receiver *peers.Receiver
+	door     *system.Door // nil: closed
+	delivery *delivery
+	forms    *peers.Forms
 	pace     pace
 
 	mu      sync.Mutex
 	latest  []discovery.Peer
 	changed chan struct{} // of size one: latest is new
+	signers map[common.Address]string
+
+	// Of the goroutine that follows.
 	intakes map[string]*peerIntake
+	posted  []peers.Target
 }
 
 // preparePeers makes the links, which the embedded server has to know of when it starts.
@@ -43,12 +55,15 @@ func (p *process) preparePeers() (err error) {
 	if !p.cfg.Peers.enabled() || p.roles&roleNode != roleNode {
 		return nil
 	}
-	r := &peersRole{log: p.part("peers"), changed: make(chan struct{}, 1), intakes: map[string]*peerIntake{}}
-	if r.links, err = peerlink.New(p.cfg.Peers.Link, nil, r.log, p.reg); err != nil {
+	r := &peersRole{cfg: &p.cfg.Peers, log: p.part("peers"), changed: make(chan struct{}, 1), intakes: map[string]*peerIntake{}}
+	p.peers = r
+	if !r.cfg.Link.Enabled() {
+		return nil
+	}
+	if r.links, err = peerlink.New(r.cfg.Link, nil, r.log, p.reg); err != nil {
 		return usage(err)
 	}
 	p.cfg.NATS.Peering = r.links.Peering()
-	p.peers = r
 	return nil
 }
 
@@ -62,34 +77,63 @@ func (p *process) buildPeers() (err error) {
 	if err != nil {
 		return usage(err)
 	}
+	limits := order.Limits{MaxTxs: p.cfg.Orders.MaxTxs}
+	r.delivery, r.forms = p.delivery, peers.NewForms(limits)
 	r.receiver, err = peers.NewReceiver(peers.ReceiverConfig{
-		Revalidate: p.cfg.Peers.Revalidate, MaxAge: p.cfg.Orders.MaxAge, MaxBody: p.cfg.Ingress.MaxBody,
-		Limits: order.Limits{MaxTxs: p.cfg.Orders.MaxTxs},
+		Revalidate: r.cfg.Revalidate, MaxAge: p.cfg.Orders.MaxAge, MaxBody: p.cfg.Ingress.MaxBody, Limits: limits,
 	}, peers.Ports{Publisher: p.bus, Clock: p.bus, Rules: rules}, r.log, p.reg)
 	if err != nil {
 		return usage(err)
 	}
-	self := discovery.Self{Name: p.cfg.Peers.Link.Operator, Signer: p.delivery.signer.Address(), Certificate: p.cfg.Peers.certificate}
-	if r.finder, err = discovery.New(p.cfg.Peers.Discovery, self, net.DefaultResolver, r.take, r.log, p.reg); err != nil {
+	own := p.delivery.signer.Address()
+	self := discovery.Self{Name: r.cfg.Link.Operator, Signer: own, Certificate: r.cfg.certificate}
+	if r.finder, err = discovery.New(r.cfg.Discovery, self, net.DefaultResolver, r.take, r.log, p.reg); err != nil {
 		return usage(err)
 	}
-	return r.links.Open(p.bus.Server())
+	if r.cfg.System.Listen != "" {
+		r.cfg.System.Own = own
+		r.door, err = system.New(r.cfg.System, system.Ports{Peers: r, Receiver: r.receiver, Clock: p.bus, Guard: p.bus}, p.part("system"), p.reg)
+		if err != nil {
+			return usage(err)
+		}
+	}
+	if r.links == nil {
+		return nil
+	}
+	return r.links.Open(p.bus.Embedded())
 }
 
 // certificate is what a hub is told that our connections show, as it is now.
 func (p *Peers) certificate() string {
-	b, err := os.ReadFile(p.Link.TLS.Cert)
+	file := p.System.TLS.Cert
+	if file == "" {
+		file = p.Link.TLS.Cert
+	}
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return "" // the listener complains
 	}
 	return string(b)
 }
 
+// BySigner is the peer that signs with an address.
+func (r *peersRole) BySigner(a common.Address) (name string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	name, ok = r.signers[a]
+	return name, ok
+}
+
 // take hears of the peers that are known.
 func (r *peersRole) take(all []discovery.Peer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest = all
+	r.latest, r.signers = all, map[common.Address]string{}
+	for i := range all {
+		if s := all[i].Signer; s != (common.Address{}) {
+			r.signers[s] = all[i].Name
+		}
+	}
 	select {
 	case r.changed <- struct{}{}:
 	default:
@@ -101,10 +145,17 @@ func (r *peersRole) components() []lifecycle.Component {
 	if r == nil {
 		return nil
 	}
-	return []lifecycle.Component{
-		{Name: "peer links", Run: r.links.Run},
-		{Name: "peers", Run: r.Run, Drain: drainPeers},
+	var cs []lifecycle.Component
+	if r.links != nil {
+		cs = append(cs, lifecycle.Component{Name: "peer links", Run: r.links.Run})
 	}
+	cs = append(cs, lifecycle.Component{Name: "peers", Run: r.Run, Drain: drainPeers})
+	if r.door != nil {
+		cs = append(cs, lifecycle.Component{
+			Name: "system door", Run: r.door.Run, Drain: r.cfg.System.DrainDelay + r.cfg.System.DrainTimeout + drainMargin,
+		})
+	}
+	return cs
 }
 
 // Run follows who the peers are, until ctx ends.
@@ -137,16 +188,31 @@ func (r *peersRole) follow(ctx context.Context) error {
 	}
 }
 
-// adopt makes the latest set the one in force.
+// adopt makes the latest set the one in force. What stands in the way of one transport does not keep the other waiting.
 func (r *peersRole) adopt(ctx context.Context) error {
-	r.mu.Lock()
 	var linked []peerlink.Peer
+	var posted []peers.Target
+	r.mu.Lock()
 	for i := range r.latest {
-		if p := &r.latest[i]; leafnode(p) {
+		switch p := &r.latest[i]; {
+		case r.cfg.leafnode(p):
 			linked = append(linked, linkedPeer(p))
+		case p.Address != "":
+			posted = append(posted, postedPeer(p))
 		}
 	}
 	r.mu.Unlock()
+	return errors.Join(r.link(ctx, linked), r.post(posted))
+}
+
+// link makes these the peers that are reached by leafnode.
+func (r *peersRole) link(ctx context.Context, linked []peerlink.Peer) error {
+	if r.links == nil {
+		if len(linked) > 0 {
+			return fmt.Errorf("%w: %s", errNoLinks, linked[0].Name)
+		}
+		return nil
+	}
 	wanted := map[string]bool{}
 	for _, p := range linked {
 		wanted[p.Name] = p.URL != ""
@@ -158,7 +224,11 @@ func (r *peersRole) adopt(ctx context.Context) error {
 			r.receiver.Forget(name)
 		}
 	}
-	if err := r.links.Set(ctx, linked); err != nil {
+	set := r.links.Set
+	if !r.finder.Complete() {
+		set = r.links.SetKnown
+	}
+	if err := set(ctx, linked); err != nil {
 		return err
 	}
 	for name, fetched := range wanted {
@@ -169,8 +239,21 @@ func (r *peersRole) adopt(ctx context.Context) error {
 	return nil
 }
 
-// leafnode reports whether a peer is reached by leafnode.
-func leafnode(p *discovery.Peer) bool { return p.Transport != discovery.HTTPS }
+var errNoLinks = errors.New("peers.name and a certificate are needed to reach a peer by leafnode")
+
+// post makes these the peers that get our orders over HTTPS, as targets beside the builders. What one that is gone is
+// still owed is recorded as target_removed.
+func (r *peersRole) post(posted []peers.Target) error {
+	if slices.Equal(posted, r.posted) {
+		return nil
+	}
+	to, faults := peers.Destinations(posted, r.forms, r.delivery.signer, r.delivery.clock, r.delivery.inFlight)
+	if err := r.delivery.also(to); err != nil {
+		return errors.Join(err, faults)
+	}
+	r.posted = posted
+	return faults
+}
 
 func linkedPeer(p *discovery.Peer) peerlink.Peer {
 	l := peerlink.Peer{Name: p.Name, Pins: p.Pins}
@@ -178,6 +261,14 @@ func linkedPeer(p *discovery.Peer) peerlink.Peer {
 		l.URL = "tls://" + p.Address
 	}
 	return l
+}
+
+func postedPeer(p *discovery.Peer) peers.Target {
+	t := peers.Target{Name: p.Name, URL: "https://" + p.Address, Certificate: p.Certificate, DNSName: p.DNSName}
+	if p.Signer != (common.Address{}) {
+		t.Identity = p.Signer.Hex()
+	}
+	return t
 }
 
 // peerIntake takes in what one peer sends.
@@ -227,55 +318,4 @@ func (r *peersRole) receive(ctx context.Context, name string, class order.Priori
 		return nil
 	}
 	return err
-}
-
-// pace counts what came from each peer in the last seconds.
-type pace struct {
-	mu    sync.Mutex
-	peers map[string]*[paceSeconds + 1]second
-}
-
-// paceSeconds are as many whole seconds as are looked back on.
-const paceSeconds = 5
-
-type second struct {
-	of int64 // since 1970
-	n  int
-}
-
-func (p *pace) count(name string) {
-	now := time.Now().Unix()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.peers == nil {
-		p.peers = map[string]*[paceSeconds + 1]second{}
-	}
-	all := p.peers[name]
-	if all == nil {
-		all = new([paceSeconds + 1]second)
-		p.peers[name] = all
-	}
-	s := &all[now%(paceSeconds+1)]
-	if s.of != now {
-		*s = second{of: now}
-	}
-	s.n++
-}
-
-// of is how many came a second.
-func (p *pace) of(name string) float64 {
-	now := time.Now().Unix()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all := p.peers[name]
-	if all == nil {
-		return 0
-	}
-	n := 0
-	for _, s := range all {
-		if s.of < now && s.of >= now-paceSeconds {
-			n += s.n
-		}
-	}
-	return float64(n) / paceSeconds
 }

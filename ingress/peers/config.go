@@ -30,10 +30,10 @@ type TLS struct {
 
 // Config is the door's configuration.
 type Config struct {
-	Listen string `name:"listen" env:"MILLRACE_PEERS_LISTEN,SYSTEM_LISTEN_ADDR" help:"Address for orders of peers that speak JSON over HTTPS; empty is off."`
+	Listen string `name:"listen" env:"MILLRACE_PEERS_SYSTEM_LISTEN,SYSTEM_LISTEN_ADDR" help:"Address for orders of peers that speak JSON over HTTPS; empty is off."`
 	TLS    TLS    `embed:"" prefix:"tls."`
 	// FlashbotsSigner is who may subsidise.
-	FlashbotsSigner string `name:"flashbots_signer" env:"MILLRACE_PEERS_FLASHBOTS_SIGNER,FLASHBOTS_ORDERFLOW_SIGNER_ADDRESS" help:"Address that Flashbots signs with: it is a peer, and may call bid_subsidiseBlock."`
+	FlashbotsSigner string `name:"flashbots_signer" env:"MILLRACE_PEERS_SYSTEM_FLASHBOTS_SIGNER,FLASHBOTS_ORDERFLOW_SIGNER_ADDRESS" help:"Address that Flashbots signs with: it is a peer, and may call bid_subsidiseBlock."`
 
 	MaxConnections int           `name:"max_connections" help:"Open connections; more wait to be accepted." default:"4096"`
 	InflightBytes  int64         `name:"inflight_bytes" type:"bytes" help:"Memory for bodies being read and orders being stored." default:"128MiB"`

@@ -247,9 +247,6 @@ func (b *Bus) Healthy() error {
 // Now is the bus clock (CORRECTNESS 18).
 func (b *Bus) Now() time.Time { return b.clock.Now() }
 
-// Server is the embedded server; nil when the bus is elsewhere.
-func (b *Bus) Server() *embedded.Server { return b.server }
-
 // Monitor returns the embedded server's monitoring endpoints; nil when the bus is elsewhere.
 func (b *Bus) Monitor() http.Handler {
 	if b.server == nil {

@@ -37,8 +37,6 @@ type Config struct {
 	// A server may allow each role its own inboxes only, and only those that work keep house. It is
 	// the program's to say, not the operator's.
 	Role string `kong:"-"`
-	// Peering has the embedded server exchange orders with other operators'; nil: there are no peers.
-	Peering *embedded.Peering `kong:"-"`
 
 	// Peering makes the embedded server exchange orders with other operators' (package peerlink); nil: no peers.
 	Peering *embedded.Peering `kong:"-"`

@@ -2,7 +2,6 @@ package peerlink
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -140,6 +139,21 @@ func (l *Links) opened() (*embedded.Server, error) {
 // is disconnected at once; its consumers and what was fetched from it and not taken are deleted. After an
 // error some of it may have been done; the next Set does the rest.
 func (l *Links) Set(ctx context.Context, peers []Peer) error {
+	if err := l.set(ctx, peers); err != nil {
+		return err
+	}
+	l.setMu.Lock()
+	defer l.setMu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, setTimeout)
+	defer cancel()
+	return l.forget(ctx, peers)
+}
+
+// SetKnown is Set while some peers are perhaps not known yet, such as after a start: who is not on the list is not
+// connected, but what is kept for it and of it stays.
+func (l *Links) SetKnown(ctx context.Context, peers []Peer) error { return l.set(ctx, peers) }
+
+func (l *Links) set(ctx context.Context, peers []Peer) error {
 	l.setMu.Lock()
 	defer l.setMu.Unlock()
 	s, err := l.opened()
@@ -165,7 +179,7 @@ func (l *Links) Set(ctx context.Context, peers []Peer) error {
 		return err
 	}
 	disconnect(ctx, s, gone) // who slipped in meanwhile
-	return errors.Join(l.forget(ctx, peers), l.fetch(ctx, peers))
+	return l.fetch(ctx, peers)
 }
 
 func disconnect(ctx context.Context, s *embedded.Server, peers []string) {
