@@ -102,8 +102,7 @@ func TestFlowControlGoesOnBeyondTwoMegabytes(t *testing.T) {
 	body := make([]byte, 30<<10)
 	box := b.receive(t, "a", order.PriorityLow)
 	for i := range n {
-		_, err := a.js.PublishMsgAsync(a.message(order.PriorityLow, i+1, body))
-		require.NoError(t, err)
+		a.store(t, order.PriorityLow, i+1, body)
 	}
 	box.await(t, n)
 	require.Equal(t, upTo(n), box.nonces())

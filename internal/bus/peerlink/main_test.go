@@ -139,6 +139,11 @@ func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			text, _ := metricsText(n)
+			for _, at := range []string{"/jsz?streams=1&consumers=1&acc=ORDERS", "/jsz?streams=1&consumers=1&acc=PEERS"} {
+				rec := httptest.NewRecorder()
+				n.Monitor().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, at, nil))
+				tb.Log(rec.Body.String())
+			}
 			tb.Logf("%s: %+v\n%s\n%s", name, n.links.State(), text, n.log)
 		}
 	})
@@ -182,7 +187,9 @@ func join(tb testing.TB, nodes ...*node) {
 // store puts an order on OK as a worker does.
 func (n *node) store(tb testing.TB, c order.Priority, i int, body []byte) {
 	tb.Helper()
-	_, err := n.js.PublishMsg(tb.Context(), n.message(c, i, body))
+	ctx, cancel := context.WithTimeout(tb.Context(), soon) // a machine that is busy takes its time over megabytes
+	defer cancel()
+	_, err := n.js.PublishMsg(ctx, n.message(c, i, body))
 	require.NoError(tb, err)
 }
 
