@@ -9,6 +9,10 @@
 // generated on the first start and kept next to the store, readable by the owner alone, with a
 // context file for the CLI (`nats --context <absolute path> stream ls`).
 //
+// Streams are in the account ORDERS. With Config.Peering there is an account PEERS beside it, and others that
+// SetLeafs makes for leafnode connections; those are known by their TLS certificate, never by a key or a
+// name, and are let in where Peering.Admit says.
+//
 // # Durability
 //
 // The server answers a publish when the message is in the page cache of the machine, so an

@@ -102,8 +102,7 @@ func TestFlowControlGoesOnBeyondTwoMegabytes(t *testing.T) {
 	body := make([]byte, 30<<10)
 	box := b.receive(t, "a", order.PriorityLow)
 	for i := range n {
-		_, err := a.js.PublishMsgAsync(a.message(order.PriorityLow, i+1, body))
-		require.NoError(t, err)
+		a.store(t, order.PriorityLow, i+1, body)
 	}
 	box.await(t, n)
 	require.Equal(t, upTo(n), box.nonces())
@@ -227,6 +226,36 @@ func TestPeerThatComesLateIsFetchedFromAtOnce(t *testing.T) {
 	box.await(t, 1)
 }
 
+func TestReceiverGoesOnWhereItWasAfterARestart(t *testing.T) {
+	a, b := start(t, "a"), start(t, "b")
+	join(t, a, b)
+	box := b.receive(t, "a", order.PriorityHigh)
+	a.store(t, order.PriorityHigh, 1, nil)
+	box.await(t, 1)
+	b = b.restart(t)
+	for i := range 5 {
+		a.store(t, order.PriorityHigh, i+2, nil)
+	}
+	join(t, a, b)
+	box = b.receive(t, "a", order.PriorityHigh)
+	box.await(t, 5)
+	require.Equal(t, upTo(6)[1:], box.nonces())
+}
+
+func TestOriginGoesOnWhereItWasAfterARestart(t *testing.T) {
+	a, b := start(t, "a"), start(t, "b")
+	join(t, a, b)
+	box := b.receive(t, "a", order.PriorityHigh)
+	a.store(t, order.PriorityHigh, 1, nil)
+	box.await(t, 1)
+	a = a.restart(t)
+	a.store(t, order.PriorityHigh, 2, nil)
+	join(t, a, b)
+	a.store(t, order.PriorityHigh, 3, nil)
+	box.await(t, 3)
+	require.Equal(t, upTo(3), box.nonces())
+}
+
 func TestPeersComeAndGoWhileOthersGoOn(t *testing.T) {
 	a, b, c := start(t, "a"), start(t, "b"), start(t, "c")
 	join(t, a, b)
@@ -296,7 +325,7 @@ func TestWhatIsPurgedBeforeAPeerFetchesItIsCountedOnce(t *testing.T) {
 		a.store(t, order.PriorityHigh, i+1, nil)
 	}
 	eventuallyMetric(t, a, `millrace_peers_lag_orders{direction="serving",peer="b",priority="high"} 10`)
-	time.Sleep(3 * watchEvery) // until it has been seen that they wait
+	require.Eventually(t, func() bool { return a.oldestWaiting("b", order.PriorityHigh) == 1 }, soon, tick)
 	s, err := a.js.Stream(t.Context(), "OK_HIGH")
 	require.NoError(t, err)
 	require.NoError(t, s.Purge(t.Context(), jetstreamPurgeTo(7)))

@@ -104,6 +104,8 @@ type node struct {
 	reg   *prometheus.Registry
 	log   *logBuffer
 	js    jetstream.JetStream
+	dir   string
+	stop  func()
 }
 
 type nodeOption func(*Config, *node)
@@ -112,7 +114,7 @@ type nodeOption func(*Config, *node)
 func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	tb.Helper()
 	n := &node{name: name, reg: prometheus.NewRegistry(), log: &logBuffer{}}
-	n.id = issue(tb, tb.TempDir(), name, time.Now().Add(time.Hour), nil)
+	n.id, n.dir = issue(tb, tb.TempDir(), name, time.Now().Add(time.Hour), nil), filepath.Join(tb.TempDir(), "nats")
 	cfg := Config{
 		Operator: name, Listen: "127.0.0.1:0", MaxBytes: 256 << 20, Compression: CompressionS2Fast,
 		Ping: 2 * time.Second, MaxAge: maxAge,
@@ -125,11 +127,11 @@ func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	log := slog.New(slog.NewTextHandler(n.log, nil))
 	n.links, err = New(cfg, nil, log, n.reg)
 	require.NoError(tb, err)
-	n.Server = natstest.Start(tb, natstest.Log(log), natstest.Config(func(c *embedded.Config) { c.Peering = n.links.Peering() }))
+	n.Server = natstest.Start(tb, natstest.StoreDir(n.dir), natstest.Log(log), natstest.Config(func(c *embedded.Config) { c.Peering = n.links.Peering() }))
 	n.js = n.JetStream(tb)
 	for _, s := range subjects.Streams(subjects.Options{MaxAge: maxAge, MaxBody: 11 << 20, InMaxBytes: 1 << 30, OKMaxBytes: 1 << 30, LedgerMaxBytes: 1 << 20}) {
 		if len(s.Name) > 3 && s.Name[:3] == "OK_" {
-			_, err := n.js.CreateStream(tb.Context(), s)
+			_, err := n.js.CreateOrUpdateStream(tb.Context(), s)
 			require.NoError(tb, err)
 		}
 	}
@@ -137,11 +139,24 @@ func start(tb testing.TB, name string, opts ...nodeOption) *node {
 	tb.Cleanup(func() {
 		if tb.Failed() {
 			text, _ := metricsText(n)
+			for _, at := range []string{"/jsz?streams=1&consumers=1&acc=ORDERS", "/jsz?streams=1&consumers=1&acc=PEERS"} {
+				rec := httptest.NewRecorder()
+				n.Monitor().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, at, nil))
+				tb.Log(rec.Body.String())
+			}
 			tb.Logf("%s: %+v\n%s\n%s", name, n.links.State(), text, n.log)
 		}
 	})
-	background(tb, n.links.Run)
+	n.stop = background(tb, n.links.Run)
 	return n
+}
+
+// restart starts the node again on what it has stored, as another process.
+func (n *node) restart(tb testing.TB) *node {
+	tb.Helper()
+	n.stop()
+	n.Stop()
+	return start(tb, n.name, func(_ *Config, now *node) { now.id, now.dir = n.id, n.dir })
 }
 
 // url is where the node accepts leafnodes.
@@ -172,7 +187,9 @@ func join(tb testing.TB, nodes ...*node) {
 // store puts an order on OK as a worker does.
 func (n *node) store(tb testing.TB, c order.Priority, i int, body []byte) {
 	tb.Helper()
-	_, err := n.js.PublishMsg(tb.Context(), n.message(c, i, body))
+	ctx, cancel := context.WithTimeout(tb.Context(), soon) // a machine that is busy takes its time over megabytes
+	defer cancel()
+	_, err := n.js.PublishMsg(ctx, n.message(c, i, body))
 	require.NoError(tb, err)
 }
 
@@ -354,4 +371,17 @@ func metricsText(n *node) (string, error) {
 
 func jetstreamPurgeTo(first uint64) jetstream.StreamPurgeOpt {
 	return jetstream.WithPurgeSequence(first)
+}
+
+// oldestWaiting is the oldest order that the node has seen waiting for a peer; zero: none.
+func (n *node) oldestWaiting(peer string, c order.Priority) uint64 {
+	n.links.mu.Lock()
+	w := n.links.peers[peer].watches[directionServing+c.String()]
+	n.links.mu.Unlock()
+	if w == nil {
+		return 0
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.oldest
 }

@@ -3,6 +3,7 @@ package peerlink
 import (
 	"context"
 	"log/slog"
+	"sync"
 
 	"millrace/internal/order"
 )
@@ -17,6 +18,7 @@ type sample struct {
 // watch finds what left a stream before its consumer took it. A consumer's floor alone does not tell: what its
 // filter leaves out leaves the stream, too. So watch remembers the oldest message that was seen waiting.
 type watch struct {
+	mu     sync.Mutex // Run is the only one who adds; tests look
 	before sample
 	oldest uint64 // zero: none known
 	clear  uint64 // up to here nothing waits
@@ -25,6 +27,8 @@ type watch struct {
 // add takes a sample; from and to are what was missed, both zero for nothing. Next finds the first message from
 // a sequence on that is for the consumer, zero for none.
 func (w *watch) add(s sample, next func(from uint64) uint64) (from, to uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.oldest != 0 && s.first > w.oldest {
 		from, to = w.oldest, s.first-1
 		w.clear, w.oldest = to, 0

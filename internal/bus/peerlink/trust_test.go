@@ -83,7 +83,7 @@ func TestSolicitorRefusesAnImpostor(t *testing.T) {
 	impostor.Pins = []string{strings.Repeat("0", 64)}
 	b.set(t, impostor)
 	require.Eventually(t, func() bool { return refusedBy(b, refusedUnknown)() > 0 }, soon, tick)
-	require.Contains(t, b.links.State()[0].LastError, "peer refused")
+	require.Eventually(t, func() bool { return strings.Contains(b.links.State()[0].LastError, "peer refused") }, soon, tick)
 	// The certificate of another peer is no better.
 	c := start(t, "c")
 	wrong := a.peer()
