@@ -88,7 +88,7 @@ func acceptID(in *order.Incoming) (a order.AcceptID) {
 	b = binary.AppendUvarint(b, uint64(len(in.Peer)))
 	b = append(append(b, in.Peer...), in.Key...)
 	sum := sha256.Sum256(b)
-	binary.BigEndian.PutUint64(a[:8], uint64(in.ArrivedAt.UnixMicro())) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(a[:8], uint64(in.ArrivedAt.UnixMicro()))
 	copy(a[8:], sum[:])
 	return a
 }
@@ -142,7 +142,7 @@ func (n *nonces) next(k nonceKey, a order.AcceptID, at time.Time) uint64 {
 	if ok && l.of == a {
 		return l.nonce
 	}
-	next := uint64(at.UnixMicro()) //nolint:gosec // after 1970
+	next := uint64(at.UnixMicro())
 	if ok && l.nonce >= next {
 		next = l.nonce + min(1, math.MaxUint64-l.nonce)
 	}

@@ -387,7 +387,7 @@ func TestACancelComesBehindWhatItCancels(t *testing.T) {
 	in.Key, in.Order = "4", &order.Order{Nonce: 7, Replacement: r.last(t).Replacement}
 	require.NoError(t, r.Receive(t.Context(), in))
 	require.Equal(t, uint64(7), r.last(t).Nonce, "the peer's door gave it one")
-	require.Equal(t, `{"id":1,"jsonrpc":"2.0","method":"eth_cancelBundle","params":[{"replacementUuid":"`+testUUID+`"}]}`, string(r.last(t).Body))
+	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"eth_cancelBundle","params":[{"replacementUuid":"`+testUUID+`"}]}`, string(r.last(t).Body))
 }
 
 func TestNoncesAreForgotten(t *testing.T) {

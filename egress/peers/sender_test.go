@@ -226,7 +226,10 @@ func TestAPeerIsOwedLocalOrdersOnly(t *testing.T) {
 	require.NoError(t, err)
 	good := d.target()
 	ds, err := Destinations([]Target{
-		{Name: "no name", URL: d.URL}, good, {Name: "plain", URL: "http://127.0.0.1:1"}, {Name: "pem", URL: d.URL, Certificate: "x"},
+		{Name: "no name", URL: d.URL},
+		good,
+		{Name: "plain", URL: "http://127.0.0.1:1"},
+		{Name: "pem", URL: d.URL, Certificate: "x"},
 		{Name: "slow", URL: d.URL, Timeout: time.Hour},
 	}, NewForms(order.Limits{}), key, wallClock{}, 8)
 	require.ErrorIs(t, err, ErrConfig)

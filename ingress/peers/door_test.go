@@ -35,7 +35,7 @@ func TestWhatIsReceivedHasThePeersNameAndItsClaims(t *testing.T) {
 	for _, spelling := range []func(string) string{strings.ToLower, strings.ToUpper, func(s string) string { return s }} {
 		a := post(t, urlOf(d), keyOf('a'), aTransaction,
 			spelling("X-BuilderNet-Priority"), "low", spelling("X-BuilderNet-SentAtUs"), "1729999999000000", spelling("X-Millrace-Repeat"), "1")
-		require.Equal(t, stored, a.body)
+		require.JSONEq(t, stored, a.body)
 		require.Equal(t, "application/json", a.header.Get("Content-Type"))
 	}
 	post(t, urlOf(d), keyOf('a'), aTransaction, "X-BuilderNet-Priority", "urgent", "X-BuilderNet-SentAtUs", "-5")
@@ -44,7 +44,7 @@ func TestWhatIsReceivedHasThePeersNameAndItsClaims(t *testing.T) {
 	require.Len(t, got, 5)
 	keys := map[string]bool{}
 	for i, in := range got {
-		require.Equal(t, aTransaction, string(in.Body))
+		require.JSONEq(t, aTransaction, string(in.Body))
 		require.Equal(t, n.now, in.ArrivedAt)
 		keys[in.Key] = true
 		if i < 3 {
@@ -68,7 +68,7 @@ func TestTheBuilderNetSignatureCountsWhereThereIsOne(t *testing.T) {
 	d, _ := open(t, n)
 	s, err := order.Sign(keyOf('a'), []byte(aTransaction))
 	require.NoError(t, err)
-	require.Equal(t, stored, post(t, urlOf(d), keyOf('s'), aTransaction, "x-buildernet-signature", s).body)
+	require.JSONEq(t, stored, post(t, urlOf(d), keyOf('s'), aTransaction, "x-buildernet-signature", s).body)
 	require.Contains(t, post(t, urlOf(d), keyOf('a'), aTransaction, "x-buildernet-signature", "0x").body, "invalid signature provided")
 }
 
@@ -80,7 +80,7 @@ func TestPeersComeAndGoWhileItRuns(t *testing.T) {
 	delete(n.peers, addressOf('a'))
 	n.peers[addressOf('b')] = "bob"
 	n.mu.Unlock()
-	require.Equal(t, stored, post(t, urlOf(d), keyOf('b'), aTransaction).body)
+	require.JSONEq(t, stored, post(t, urlOf(d), keyOf('b'), aTransaction).body)
 	require.Contains(t, post(t, urlOf(d), keyOf('a'), aTransaction).body, "unknown peers")
 	require.Equal(t, "bob", n.received()[0].Peer)
 }
@@ -113,12 +113,12 @@ func TestWhatIsNotStoredIsToBeSentAgain(t *testing.T) {
 		a := post(t, urlOf(d), keyOf('a'), aTransaction)
 		require.Equal(t, 503, a.status)
 		require.Equal(t, "1", a.header.Get("Retry-After"))
-		require.Equal(t, `{"id":1,"jsonrpc":"2.0","error":{"code":-32603,"message":"`+text+`"}}`, a.body, "no detail")
+		require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","error":{"code":-32603,"message":"`+text+`"}}`, a.body, "no detail")
 	}
 	n.receive = func(context.Context, order.Incoming) error { panic("a bug") }
 	require.Equal(t, 503, post(t, urlOf(d), keyOf('a'), aTransaction).status)
 	n.receive = nil
-	require.Equal(t, stored, post(t, urlOf(d), keyOf('a'), aTransaction).body)
+	require.JSONEq(t, stored, post(t, urlOf(d), keyOf('a'), aTransaction).body)
 
 	n.mu.Lock()
 	n.closed = "volume 93 % full"
@@ -134,9 +134,9 @@ func TestBodiesAreBounded(t *testing.T) {
 	d, _ := open(t, n, func(c *Config) { c.MaxBody, c.InflightBytes = 1<<16, 1<<17 })
 	size := 1<<16 + bodyRoom
 	body := aTransaction + strings.Repeat(" ", size-len(aTransaction))
-	require.Equal(t, stored, post(t, urlOf(d), keyOf('a'), body).body)
+	require.JSONEq(t, stored, post(t, urlOf(d), keyOf('a'), body).body)
 	const tooBig = `{"id":null,"jsonrpc":"2.0","error":{"code":-32600,"message":"request body is too big, max size: 65536"}}`
-	require.Equal(t, tooBig, post(t, urlOf(d), keyOf('a'), body+" ").body)
+	require.JSONEq(t, tooBig, post(t, urlOf(d), keyOf('a'), body+" ").body)
 
 	chunked := func(body string) string { // without a length
 		s, err := order.Sign(keyOf('a'), []byte(body))
@@ -151,9 +151,9 @@ func TestBodiesAreBounded(t *testing.T) {
 		require.NoError(t, err)
 		return string(b)
 	}
-	require.Equal(t, stored, chunked(aTransaction))
-	require.Equal(t, stored, chunked(body))
-	require.Equal(t, tooBig, chunked(body+" "))
+	require.JSONEq(t, stored, chunked(aTransaction))
+	require.JSONEq(t, stored, chunked(body))
+	require.JSONEq(t, tooBig, chunked(body+" "))
 	require.Equal(t, int64(1<<17), d.room.left, "all is given back")
 }
 
@@ -168,13 +168,13 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	}
 	large := aTransaction + strings.Repeat(" ", 1<<10+bodyRoom-len(aTransaction))
 	done := make(chan answer)
-	go func() { done <- post(t, urlOf(d), keyOf('a'), large) }()
+	go func() { done <- post(t, urlOf(d), keyOf('a'), large) }() //nolint:testifylint // what fails there leaves no answer here
 	<-entered
 	a := post(t, urlOf(d), keyOf('a'), large)
 	require.Equal(t, 503, a.status)
 	require.Contains(t, a.body, "too many bytes of orders in flight")
 	close(release)
-	require.Equal(t, stored, (<-done).body)
+	require.JSONEq(t, stored, (<-done).body)
 }
 
 func TestABodyThatDoesNotComeIsCutOff(t *testing.T) {
@@ -249,14 +249,14 @@ func TestWhatIsInFlightIsFinishedAtTheEnd(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	n.receive = func(context.Context, order.Incoming) error { close(entered); <-release; return nil }
 	done := make(chan answer)
-	go func() { done <- post(t, urlOf(d), keyOf('a'), aTransaction) }()
+	go func() { done <- post(t, urlOf(d), keyOf('a'), aTransaction) }() //nolint:testifylint // what fails there leaves no answer here
 	<-entered
 	require.NoError(t, d.Ready())
 	ended := make(chan error)
 	go func() { ended <- stop() }()
 	require.Eventually(t, func() bool { return d.Ready() != nil }, soon, time.Millisecond)
 	close(release)
-	require.Equal(t, stored, (<-done).body)
+	require.JSONEq(t, stored, (<-done).body)
 	require.NoError(t, <-ended)
 	_, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", d.Addr().String())
 	require.Error(t, err)

@@ -50,7 +50,7 @@ func (f *failed) Error() string { return f.text }
 
 func fail(f failure, text string) error { return &failed{f, text} }
 
-var errPanic = fail(failInternal, jsonrpc.MessageInternal) //nolint:gochecknoglobals // a constant
+var errPanic = fail(failInternal, jsonrpc.MessageInternal)
 
 // failedBy is what an error means to the peer.
 func failedBy(err error) *failed {

@@ -114,10 +114,10 @@ func TestARelayedBundleGetsNeitherSignerNorNonce(t *testing.T) {
 	s := decodeRelayed(t, MethodSendBundle, `[{"txs":null,"blockNumber":"0x7d","replacementUuid":"`+testUUID+`","version":"v1"}]`)
 	o := relayedOrder(t, s, 1730000000000000)
 	require.True(t, o.NonceDefaulted)
-	require.Equal(t, `{"id":1,"jsonrpc":"2.0","method":"eth_sendBundle","params":[{"txs":null,"blockNumber":"0x7d","replacementUuid":"`+testUUID+`","version":"v1","bundleHash":"`+o.Hash.Hex()+`"}]}`,
+	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"eth_sendBundle","params":[{"txs":null,"blockNumber":"0x7d","replacementUuid":"`+testUUID+`","version":"v1","bundleHash":"`+o.Hash.Hex()+`"}]}`,
 		builderBody(t, s, o))
 	s = decodeRelayed(t, MethodCancelBundle, `[{"replacementUuid":"`+testUUID+`","signingAddress":null}]`)
-	require.Equal(t, `{"id":1,"jsonrpc":"2.0","method":"eth_cancelBundle","params":[{"replacementUuid":"`+testUUID+`"}]}`,
+	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"eth_cancelBundle","params":[{"replacementUuid":"`+testUUID+`"}]}`,
 		builderBody(t, s, relayedOrder(t, s, 5)))
 	s = decodeRelayed(t, MethodSendShareBundle, `[{"inclusion":{"block":"0x1"},"body":[{"tx":"0x01"}]}]`)
 	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"mev_sendBundle","params":[{"inclusion":{"block":"0x1"},"body":[{"tx":"0x01"}],"metadata":{}}]}`,
@@ -162,7 +162,7 @@ func TestASubsidyIsForNodesOnly(t *testing.T) {
 	require.Equal(t, uint64(1000), s.TargetBlock)
 	require.Equal(t, PriorityHigh, Classify(0, s, 100))
 	o := relayedOrder(t, s, 0)
-	require.Equal(t, `{"id":1,"jsonrpc":"2.0","method":"bid_subsidiseBlock","params":[1000]}`, builderBody(t, s, o))
+	require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"bid_subsidiseBlock","params":[1000]}`, builderBody(t, s, o))
 	other := relayedOrder(t, decodeRelayed(t, m, `[1001]`), 0)
 	require.NotEqual(t, o.ID, other.ID)
 	require.NotEqual(t, o.Key, other.Key)
@@ -194,7 +194,7 @@ func TestAppendStrictBodyWritesWhatTheFirstProxyReads(t *testing.T) {
 			require.Equal(t, builderBody(t, s, o), string(strict))
 			continue
 		}
-		require.Equal(t, `{"id":1,"jsonrpc":"2.0","method":"eth_sendBundle","params":[`+out+`,"version":"v2","bundleHash":"`+o.Hash.Hex()+`"}]}`, string(strict), in)
+		require.JSONEq(t, `{"id":1,"jsonrpc":"2.0","method":"eth_sendBundle","params":[`+out+`,"version":"v2","bundleHash":"`+o.Hash.Hex()+`"}]}`, string(strict), in)
 	}
 }
 
