@@ -67,7 +67,7 @@ type running struct {
 }
 
 // planFleet gives every node of a topology free ports and a directory.
-func planFleet(t regions.Topology, dir string, launch Launch) (map[string]place, *fleet, error) {
+func planFleet(ctx context.Context, t regions.Topology, dir string, launch Launch) (map[string]place, *fleet, error) {
 	f := &fleet{launch: launch, dir: dir, procs: map[string]*running{}, clean: func() {}}
 	if launch == nil {
 		return nil, nil, fmt.Errorf("%w: nothing here can start nodes", ErrConfig)
@@ -81,7 +81,7 @@ func planFleet(t regions.Topology, dir string, launch Launch) (map[string]place,
 	}
 	out := map[string]place{}
 	for _, name := range t.NodeNames() {
-		ports, err := freePorts(4)
+		ports, err := freePorts(ctx, 4)
 		if err != nil {
 			f.clean()
 			return nil, nil, err
@@ -97,7 +97,7 @@ func planFleet(t regions.Topology, dir string, launch Launch) (map[string]place,
 
 // freePorts are addresses that nobody listens on. Somebody could take one before its node does; then
 // the node does not become ready, and its log says why.
-func freePorts(n int) ([]string, error) {
+func freePorts(ctx context.Context, n int) ([]string, error) {
 	var out []string
 	var lns []net.Listener
 	defer func() {
@@ -106,7 +106,7 @@ func freePorts(n int) ([]string, error) {
 		}
 	}()
 	for range n {
-		ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("start nodes: %w", err)
 		}

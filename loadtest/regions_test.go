@@ -27,7 +27,7 @@ type regionFake struct {
 	builder    string
 	peers      []string // addresses that the network gives for them
 
-	ctx   context.Context //nolint:containedctx // of the test
+	ctx   context.Context // of the test
 	going sync.WaitGroup
 	lose  atomic.Bool // give orders to the own builder only
 }

@@ -86,7 +86,7 @@ func (c *RegionsCommand) test(ctx context.Context, done func(*RegionsReport)) er
 	}
 	cfg.Flow.Rate = c.rate(cfg.Topology)
 	cfg.Flow.Preload = uint64(min(cfg.Flow.Rate*c.Duration.Seconds(), preloadMost))
-	places, fleet, err := c.places(cfg.Topology)
+	places, fleet, err := c.places(ctx, cfg.Topology)
 	if err != nil {
 		return err
 	}
@@ -171,12 +171,12 @@ type place struct {
 }
 
 // places are the nodes of a topology: those given, or those that the fleet is to start.
-func (c *RegionsCommand) places(t regions.Topology) (map[string]place, *fleet, error) {
+func (c *RegionsCommand) places(ctx context.Context, t regions.Topology) (map[string]place, *fleet, error) {
 	if c.Start {
 		if len(c.Node) > 0 {
 			return nil, nil, fmt.Errorf("%w: nodes that run and nodes to start", ErrConfig)
 		}
-		return planFleet(t, c.Dir, c.Launch)
+		return planFleet(ctx, t, c.Dir, c.Launch)
 	}
 	out := map[string]place{}
 	for _, n := range c.Node {

@@ -58,7 +58,7 @@ func launchFake(p NodePlan) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(os.Args[0]) //nolint:gosec,noctx // ourselves
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fakeNodeVariable+"="+string(b))
 	return cmd, nil
 }
@@ -131,7 +131,7 @@ func TestNodesThatRunAreSentTo(t *testing.T) {
 	c := newRegionsCommand(t, "")
 	c.Start = false
 	a, b := newRegionFake(t), newRegionFake(t)
-	at, err := freePorts(3)
+	at, err := freePorts(t.Context(), 3)
 	require.NoError(t, err)
 	a.peers, a.builder, b.builder = []string{at[0]}, "http://"+at[1], "http://"+at[2]
 	c.LinkListen = []Named{{"a>b", at[0]}}
