@@ -91,7 +91,7 @@ func TestOrdersOfEveryTypeThroughNATS(t *testing.T) {
 	for i, v := range transactionViolations(t) {
 		invalid = append(invalid, live(t, b, v.order, order.Priorities[i%3], testMaxAge))
 	}
-	feed := b.Feed("builder", "test")
+	feed := b.Feed("builder", "test", order.ScopeAll)
 	require.NoError(t, feed.Open(t.Context()))
 	delivered := make(map[order.AcceptID]order.Delivery)
 	for _, p := range order.Priorities {

@@ -74,7 +74,7 @@ type builder struct {
 
 func openBuilder(t *testing.T, b *bus.Bus) *builder {
 	t.Helper()
-	l := &builder{log: b.Done("builder"), feed: b.Feed("builder", "test"), ended: map[order.AcceptID]bool{}}
+	l := &builder{log: b.Done("builder"), feed: b.Feed("builder", "test", order.ScopeAll), ended: map[order.AcceptID]bool{}}
 	require.NoError(t, l.feed.Open(t.Context()))
 	require.NoError(t, l.log.Tail(t.Context(), b.Now().Add(-time.Hour), func(batch []byte) error {
 		es, err := ledger.Decode(batch)

@@ -312,7 +312,7 @@ func (r *peersRole) receive(ctx context.Context, name string, class order.Priori
 	r.pace.count(name)
 	err := r.receiver.Receive(ctx, order.Incoming{
 		Peer: name, Order: m.Order, Body: m.Body, Key: class.String() + "/" + strconv.FormatUint(m.Sequence, 10),
-		ArrivedAt: m.ArrivedAt, Redelivered: m.Redelivered,
+		ArrivedAt: m.ArrivedAt, SentAt: m.SentAt, Redelivered: m.Redelivered,
 	})
 	if _, dropped := errors.AsType[*order.Reason](err); dropped {
 		return nil

@@ -37,7 +37,8 @@ type Message struct {
 	Sequence       uint64 // in our stream of this peer and class
 	OriginSequence uint64 // in the origin's stream; zero: not known
 	ArrivedAt      time.Time
-	Redelivered    bool // it may have been handed on before
+	SentAt         time.Time // when the peer stored it for us, on its clock, as it claims; zero: not known
+	Redelivered    bool      // it may have been handed on before
 }
 
 // Receive calls h for each order of class p that the peer sends, one after the other and in the peer's order,
@@ -132,6 +133,9 @@ func decode(h nats.Header, body []byte, meta *jetstream.MsgMetadata) Message {
 	}
 	if o, err := subjects.DecodeOrder(h, body); err == nil {
 		m.Order = o
+		if t, ok := subjects.DecodeTrail(h, o.Accept); ok {
+			m.SentAt = t.DecidedAt
+		}
 	}
 	return m
 }
