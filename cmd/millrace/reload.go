@@ -34,7 +34,7 @@ func reloadable(key string) bool {
 		return gatewayReloadable(key)
 	}
 	return !slices.Contains(pinned(), key) && slices.Contains([]string{"ingress", "builder", "builders"}, section) ||
-		slices.Contains([]string{"log.level", "orders.head_url", "nats.tls.cert", "nats.tls.key"}, key)
+		slices.Contains([]string{"log.level", "orders.head_url", "nats.tls.cert", "nats.tls.key", "peers.static"}, key)
 }
 
 // watch reloads on SIGHUP and when the configuration file changes, until ctx ends. A file system
@@ -158,6 +158,11 @@ func (p *process) apply(ctx context.Context, cfg *Config) error {
 	}
 	if p.gateway != nil {
 		if err := p.gateway.reload(ctx, &cfg.Gateway); err != nil {
+			return err
+		}
+	}
+	if p.peers != nil {
+		if err := p.peers.finder.SetStatic(cfg.Peers.Discovery.Static); err != nil {
 			return err
 		}
 	}
