@@ -47,6 +47,11 @@ ifneq ($(wildcard bin/cl-proxy),)
 export MILLRACE_CLPROXY_BIN ?= $(CURDIR)/bin/cl-proxy
 endif
 
+# So is the first order-flow proxy, as a peer: bin/v1b, built from flashbots/tdx-orderflow-proxy at 78e0d2f.
+ifneq ($(wildcard bin/v1b),)
+export MILLRACE_V1B_BIN ?= $(CURDIR)/bin/v1b
+endif
+
 cl-proxy: ## bin/cl-proxy, which e2e then measures as well, from a clone of flashbots/builder-playground: CLPROXY_SRC
 	@test -d '$(CLPROXY_SRC)/cl-proxy' || { echo "CLPROXY_SRC: expected a clone of flashbots/builder-playground"; exit 1; }
 	cd '$(CLPROXY_SRC)' && $(GO) build -trimpath -o $(CURDIR)/bin/cl-proxy ./cl-proxy/cmd

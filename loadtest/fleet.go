@@ -48,9 +48,13 @@ type PeerPlan struct {
 // with the same plan.
 type Launch func(NodePlan) (*exec.Cmd, error)
 
+// Joined reports whether a node that is ready is connected to all its peers. It is asked before the test begins.
+type Joined func(ctx context.Context, p NodePlan) bool
+
 // fleet is the nodes that the test has started, if any.
 type fleet struct {
 	launch Launch
+	joined Joined // nil: there is nothing to wait for
 	dir    string
 	plans  []*NodePlan
 	clean  func()
@@ -131,6 +135,25 @@ func (f *fleet) startAll(ctx context.Context, n *regions.Network) error {
 	for _, p := range f.plans {
 		if err := f.ready(ctx, p); err != nil {
 			return err
+		}
+	}
+	return f.join(ctx)
+}
+
+// join waits until all nodes are connected.
+func (f *fleet) join(ctx context.Context) error {
+	if f.joined == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for _, p := range f.plans {
+		for !f.joined(ctx, *p) {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%w %s: not connected to its peers: %w\n%s", errNode, p.Name, ctx.Err(), tail(f.proc(p.Name).log))
+			case <-time.After(readyPoll):
+			}
 		}
 	}
 	return nil

@@ -40,6 +40,8 @@ type RegionsCommand struct {
 
 	// Launch makes the process of a node for Start.
 	Launch Launch `kong:"-"`
+	// Joined tells when they are connected; nil: it is not waited for.
+	Joined Joined `kong:"-"`
 	// Notes gets the addresses of links and sinks; nil: they go to stdout.
 	Notes io.Writer `kong:"-"`
 }
@@ -176,7 +178,11 @@ func (c *RegionsCommand) places(ctx context.Context, t regions.Topology) (map[st
 		if len(c.Node) > 0 {
 			return nil, nil, fmt.Errorf("%w: nodes that run and nodes to start", ErrConfig)
 		}
-		return planFleet(ctx, t, c.Dir, c.Launch)
+		places, f, err := planFleet(ctx, t, c.Dir, c.Launch)
+		if f != nil {
+			f.joined = c.Joined
+		}
+		return places, f, err
 	}
 	out := map[string]place{}
 	for _, n := range c.Node {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,7 @@ Example: millrace loadtest regions --start --topology two-regions --duration 30s
 // Run tests; the report goes to stdout, everything else to stderr.
 func (c *loadtestRegionsCmd) Run(ctx context.Context, a *app) error {
 	c.Notes = a.stderr
+	c.Joined = testJoined
 	c.Launch = func(p loadtest.NodePlan) (*exec.Cmd, error) { return launchNode(p, a.environ) }
 	return loadtestEnd(ctx, c.RegionsCommand.Run(ctx, a.stdout))
 }
@@ -39,7 +41,14 @@ func launchNode(p loadtest.NodePlan, environ []string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
 	}
-	b, err := yaml.Marshal(nodeConfig(p))
+	cfg, err := nodeConfig(&p)
+	if err == nil {
+		err = writeTestCertificate(&p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start node: %w", err)
+	}
+	b, err := yaml.Marshal(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
 	}
@@ -57,10 +66,9 @@ func launchNode(p loadtest.NodePlan, environ []string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// nodeConfig is the configuration of one node of the test. What is missing is the peers: p.Peer is
-// where this node is to listen for them, p.Peers are the others with the links to them.
-func nodeConfig(p loadtest.NodePlan) map[string]any {
-	return map[string]any{
+// nodeConfig is the configuration of one node of the test.
+func nodeConfig(p *loadtest.NodePlan) (map[string]any, error) {
+	cfg := map[string]any{
 		"node.name":      p.Name,
 		"ingress.listen": p.Door,
 		"admin.listen":   p.Admin,
@@ -68,4 +76,10 @@ func nodeConfig(p loadtest.NodePlan) map[string]any {
 		"nats.store_dir": filepath.Join(p.Dir, "nats"),
 		"log.format":     "json",
 	}
+	peers, err := testPeers(p)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(cfg, peers)
+	return cfg, nil
 }

@@ -172,6 +172,9 @@ func (c *Config) needsStub() (bool, error) {
 	if c.NATS.URL != "" {
 		return false, errors.New("builder.url (or builders): needed when nats.url is set")
 	}
+	if c.Peers.enabled() {
+		return false, errors.New("builder.url (or builders): needed when there are peers")
+	}
 	for key, addr := range map[string]string{
 		"ingress.listen": c.Ingress.Listen, "ingress.builder_listen": c.Ingress.BuilderListen, "nats.listen": c.NATS.Listen,
 	} {

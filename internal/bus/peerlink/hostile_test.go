@@ -299,8 +299,8 @@ func TestHeadersOfAPeerAreHarmless(t *testing.T) {
 		m.Header.Set("Nats-TTL", "never")
 		_, err := a.js.PublishMsg(t.Context(), m)
 		require.NoError(t, err)
+		fromA.await(t, i+1) // else the oldest give way before they are taken
 	}
-	fromA.await(t, n)
 	s, err := b.links.js(order.PriorityHigh).Stream(t.Context(), "PEER_a_HIGH")
 	require.NoError(t, err)
 	require.Equal(t, uint64(n), s.CachedInfo().State.LastSeq)

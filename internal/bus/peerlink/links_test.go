@@ -262,10 +262,11 @@ func TestPeersComeAndGoWhileOthersGoOn(t *testing.T) {
 	c.set(t, a.peer())
 	box := b.receive(t, "a", order.PriorityHigh)
 	local := a.Connect(t, nats.NoReconnect())
-	const n = 600
-	background(t, func(ctx context.Context) error {
-		for i := 0; i < n && ctx.Err() == nil; i++ {
-			a.store(t, order.PriorityHigh, i+1, []byte("x"))
+	var stored atomic.Int64
+	stop := background(t, func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			a.store(t, order.PriorityHigh, int(stored.Load())+1, []byte("x"))
+			stored.Add(1)
 			time.Sleep(time.Millisecond) // a rate, not a wait
 		}
 		return nil
@@ -284,6 +285,8 @@ func TestPeersComeAndGoWhileOthersGoOn(t *testing.T) {
 		_, err = a.js.PushConsumer(t.Context(), "OK_HIGH", flow{"a", "c", order.PriorityHigh}.durable())
 		require.Error(t, err)
 	}
+	stop()
+	n := int(stored.Load())
 	box.await(t, n)
 	require.Equal(t, upTo(n), box.nonces())
 	after, err := a.links.server.Leafs(serving("b", laneHigh))
