@@ -19,6 +19,7 @@ import (
 	"millrace/egress"
 	"millrace/egress/builder"
 	"millrace/egress/post"
+	"millrace/internal/bus"
 	"millrace/internal/config"
 	"millrace/internal/lifecycle"
 	"millrace/internal/order"
@@ -223,6 +224,20 @@ func (d *delivery) also(others []egress.Destination) error {
 	gone := d.others
 	d.others = others
 	closeIdle(gone)
+	return nil
+}
+
+// declare has the builders be owed what is accepted from now on. Only who has the streams can: elsewhere it is the
+// delivery's own process that makes its consumers.
+func (d *delivery) declare(ctx context.Context, b *bus.Bus) error {
+	d.mu.Lock()
+	all := slices.Clone(d.to)
+	d.mu.Unlock()
+	for _, to := range all {
+		if err := b.Feed(to.Name, to.Fingerprint, to.Scope).Declare(ctx); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

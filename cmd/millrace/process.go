@@ -156,6 +156,11 @@ func (p *process) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if p.roles&roleNode == roleNode && p.cfg.NATS.Embedded() {
+		if err = p.delivery.declare(ctx, p.bus); err != nil {
+			return err
+		}
+	}
 	if err = p.buildEngine(ctx); err != nil {
 		return err
 	}

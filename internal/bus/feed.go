@@ -70,6 +70,26 @@ func (f *Feed) Open(ctx context.Context) error {
 	return nil
 }
 
+// Declare makes the target's consumers where they are missing, and reads nothing: the target is owed what is stored from
+// then on. A process that takes orders itself calls it before the first one comes. Otherwise its loop might be late and
+// the process be killed, and be away for longer than orders live: then Open would begin behind what it had accepted.
+func (f *Feed) Declare(ctx context.Context) error {
+	for _, p := range order.Priorities {
+		l, err := f.bus.links.link(lane{useFeed, p})
+		if err != nil {
+			return fmt.Errorf("declare feed of %s: %w", f.target, err)
+		}
+		_, err = l.js.Consumer(ctx, subjects.StreamOK(p), f.durable)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) {
+			err = f.create(ctx, l, p)
+		}
+		if err != nil {
+			return fmt.Errorf("declare feed of %s: consumer of %s: %w", f.target, subjects.StreamOK(p), err)
+		}
+	}
+	return nil
+}
+
 func (f *Feed) open(ctx context.Context, p order.Priority) error {
 	l, err := f.bus.links.link(lane{useFeed, p})
 	if err != nil {

@@ -48,6 +48,25 @@ func TestFeedHandsOutInOrderAndAcksBySequence(t *testing.T) {
 	require.Equal(t, uint64(50), consumerInfo(t, js, "OK_HIGH", "target-builder").AckFloor.Stream)
 }
 
+func TestATargetIsOwedWhatWasStoredSinceItWasDeclared(t *testing.T) {
+	t.Parallel()
+	b := testBus(t, natstest.Start(t))
+	b.topo.MaxAge = 200 * time.Millisecond
+	declared, late := b.Feed("declared", "print", order.ScopeAll), b.Feed("late", "print", order.ScopeAll)
+	require.NoError(t, declared.Declare(t.Context()))
+	require.NoError(t, declared.Declare(t.Context()), "once more changes nothing")
+	publishOK(t, b, 3, order.PriorityHigh)
+	stored := b.Now()
+	require.Eventually(t, func() bool { return b.Now().Sub(stored) > 2*b.topo.MaxAge }, soon, tick)
+	require.NoError(t, declared.Open(t.Context()))
+	require.NoError(t, late.Open(t.Context()))
+	publishOK(t, b, 1, order.PriorityHigh)
+	owed, _ := receive(t, declared, order.PriorityHigh)
+	require.Eventually(t, func() bool { return owed.distinct() == 4 }, soon, tick)
+	rest, _ := receive(t, late, order.PriorityHigh)
+	require.Eventually(t, func() bool { return rest.distinct() == 1 }, soon, tick)
+}
+
 func TestFeedReadsABodyAgain(t *testing.T) {
 	t.Parallel()
 	b := testBus(t, natstest.Start(t))
