@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/certificate/selfsigned"
 )
 
 // TestSeparateRolesServeAnOrderWithTheirOwnKeys runs the real binary's roles against a server with the
@@ -51,11 +54,15 @@ func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
 	roles = append(roles, start(t, "gateway", env("gateway"), "--mock-node", "--gateway.queue=shared", "--gateway.listen=", "--gateway.listen_jsonrpc="+calls))
 	require.Contains(t, ask(t, calls), `"result":"0x1"`)
 
-	// A node has what a role against an external server has not: the disk guard.
-	roles = append(roles, start(t, "node", "", "--ingress.listen="+freeAddr(t)))
+	// A node has what a role against an external server has not: the disk guard, and peers.
+	roles = append(roles, start(t, "node", "", append(peerFlags(t), "--ingress.listen="+freeAddr(t), "--builder.url="+builder.URL)...))
 	await(t, "a first look at the consumers", func() bool {
 		_, text := get("http://" + roles[0].admin + "/metrics")
 		return strings.Contains(text, "millrace_bus_consumer_pending{")
+	})
+	await(t, "a first look at the peers", func() bool {
+		_, text := get("http://" + roles[len(roles)-1].admin + "/metrics")
+		return strings.Contains(text, "millrace_peers_connected{")
 	})
 	var all string
 	for _, r := range roles {
@@ -67,6 +74,18 @@ func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
 		all += text
 	}
 	requireMetrics(t, all)
+}
+
+// peerFlags give a node a peer that is not there.
+func peerFlags(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key := selfsigned.Write(t, dir, 1)
+	file := filepath.Join(dir, "peers.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("peers: [{name: beta, address: '127.0.0.1:1', transport: leafnode, pins: ["+strings.Repeat("ab", 32)+"]}]\n"), 0o600))
+	return []string{
+		"--peers.name=alpha", "--peers.listen=" + freeAddr(t), "--peers.tls.cert=" + cert, "--peers.tls.key=" + key, "--peers.file=" + file,
+	}
 }
 
 // ask calls a gateway.

@@ -216,7 +216,6 @@ func startOnCluster(t *testing.T, c *cluster) *pipeline {
 // Three servers, three copies of everything, and the leader of one stream after the other killed at
 // a random moment under load: nothing that was accepted is lost or recorded twice.
 func TestKillingTheLeadersOfAClusterLosesNothing(t *testing.T) {
-	beside(t)
 	c := startCluster(t)
 	p := startOnCluster(t, c)
 	streams := []string{"IN_HIGH", "OK_MEDIUM", "DONE", "IN_MEDIUM", "OK_HIGH", "KV_LEASES"}
