@@ -175,13 +175,15 @@ func (c *cluster) leader(stream string) *clusterServer {
 	return nil
 }
 
-// flags are how a role reaches the cluster, as whom.
+// flags are how a role reaches the cluster, as whom. The streams are small: the servers set what they may become apart
+// on the volume, whoever's else it is.
 func (c *cluster) flags(t *testing.T, as string) []string {
 	t.Helper()
 	url := fmt.Sprintf("nats://127.0.0.1:%d,nats://127.0.0.1:%d,nats://127.0.0.1:%d", c.port, c.port+1, c.port+2)
 	return []string{
 		"--nats.url=" + url, "--nats.creds=" + filepath.Join(c.dir, "keys", as+".nk"), "--nats.replicas=3",
 		"--nats.store_dir=" + filepath.Join(t.TempDir(), "nats"),
+		"--streams.in.max_bytes=512MiB", "--streams.ok.max_bytes=512MiB", "--record.orders.max_bytes=1GiB", "--record.ledger.max_bytes=1GiB",
 	}
 }
 

@@ -76,8 +76,10 @@ func TestScaledOutProcessesMayBeKilledAtWill(t *testing.T) {
 
 // Orders expire while nothing runs, and the node dies again just when it ends them: whatever the killed
 // forgot, each order has one end.
+//
+// Beside others a life takes longer to come back than nonces are remembered here, and a sender that sends an older
+// submission again is right to get it delivered.
 func TestOrdersThatExpireAmidKillsHaveOneEndEach(t *testing.T) {
-	beside(t)
 	p := startNode(t, "--orders.max_age=2s")
 	l := p.startLoad(t, careful(modest(500), time.Duration(rounds())*9*time.Second))
 	for range rounds() {
