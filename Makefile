@@ -57,7 +57,7 @@ cl-proxy: ## bin/cl-proxy, which e2e then measures as well, from a clone of flas
 	cd '$(CLPROXY_SRC)' && $(GO) build -trimpath -o $(CURDIR)/bin/cl-proxy ./cl-proxy/cmd
 
 # Most of these tests wait most of their time, so more run at once than there are processors; those that measure run alone.
-E2E_PARALLEL ?= 3
+E2E_PARALLEL ?= 2
 
 e2e: ## real processes, clients and connections, one kill of each kind, at most twelve minutes
 	$(GO) test -tags e2e -count=1 -timeout 25m -parallel $(E2E_PARALLEL) -v ./cmd/millrace/e2e/
