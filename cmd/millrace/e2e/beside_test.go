@@ -20,7 +20,7 @@ func beside(t *testing.T) {
 	}
 }
 
-// modest is the rate of a load that is beside others: three of them leave a small machine room, and a test that
+// modest is the rate of a load that is beside others: a few of them leave a small machine room, and a test that
 // kills learns as much from it.
 func modest(rate float64) float64 {
 	if soak() {
