@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +16,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/freeport"
 )
 
 const soon = 30 * time.Second
@@ -85,37 +85,11 @@ func clean() (env []string) {
 	return env
 }
 
-// freePort is the first of three ports, 2000 apart, that nothing listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-next:
-	for range 100 {
-		first := 0
-		for i := range 3 {
-			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first+2000*min(i, first)))
-			if err != nil {
-				continue next
-			}
-			if i == 0 {
-				first = l.Addr().(*net.TCPAddr).Port
-			}
-			_ = l.Close()
-			if first > 60000 {
-				continue next
-			}
-		}
-		return first
-	}
-	require.Fail(t, "no free port")
-	return 0
-}
-
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	all, err := freeport.Addrs(t.Context(), 1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return all[0]
 }
 
 // natsServer runs a server from a configuration file, as nats-server -c does.

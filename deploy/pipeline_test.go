@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"millrace/internal/certificate/selfsigned"
+	"millrace/internal/freeport"
 )
 
 // TestSeparateRolesServeAnOrderWithTheirOwnKeys runs the real binary's roles against a server with the
@@ -22,7 +23,9 @@ import (
 func TestSeparateRolesServeAnOrderWithTheirOwnKeys(t *testing.T) {
 	t.Parallel()
 	site, door := t.TempDir(), freeAddr(t)
-	command(t, "", millrace, "bus-config", "--out", site, "--port", strconv.Itoa(freePort(t)), "--store-dir", t.TempDir())
+	port, err := freeport.Row(t.Context(), 1, 2000, 4000)
+	require.NoError(t, err)
+	command(t, "", millrace, "bus-config", "--out", site, "--port", strconv.Itoa(port), "--store-dir", t.TempDir())
 	natsServer(t, filepath.Join(site, "nats.conf"))
 	apply(t, site)
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"millrace/internal/freeport"
 	"millrace/loadtest/regions"
 )
 
@@ -85,7 +85,7 @@ func planFleet(ctx context.Context, t regions.Topology, dir string, launch Launc
 	}
 	out := map[string]place{}
 	for _, name := range t.NodeNames() {
-		ports, err := freePorts(ctx, 4)
+		ports, err := freeport.Addrs(ctx, 4)
 		if err != nil {
 			f.clean()
 			return nil, nil, err
@@ -97,27 +97,6 @@ func planFleet(ctx context.Context, t regions.Topology, dir string, launch Launc
 		out[name] = place{door: "http://" + p.Door, sink: ports[3], peer: p.Peer}
 	}
 	return out, f, nil
-}
-
-// freePorts are addresses that nobody listens on. Somebody could take one before its node does; then
-// the node does not become ready, and its log says why.
-func freePorts(ctx context.Context, n int) ([]string, error) {
-	var out []string
-	var lns []net.Listener
-	defer func() {
-		for _, ln := range lns {
-			_ = ln.Close()
-		}
-	}()
-	for range n {
-		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("start nodes: %w", err)
-		}
-		lns = append(lns, ln)
-		out = append(out, ln.Addr().String())
-	}
-	return out, nil
 }
 
 // startAll starts all nodes at once, with the links as each other's addresses.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/freeport"
 	"millrace/loadtest/regions"
 )
 
@@ -131,7 +132,7 @@ func TestNodesThatRunAreSentTo(t *testing.T) {
 	c := newRegionsCommand(t, "")
 	c.Start = false
 	a, b := newRegionFake(t), newRegionFake(t)
-	at, err := freePorts(t.Context(), 3)
+	at, err := freeport.Addrs(t.Context(), 3)
 	require.NoError(t, err)
 	a.peers, a.builder, b.builder = []string{at[0]}, "http://"+at[1], "http://"+at[2]
 	c.LinkListen = []Named{{"a>b", at[0]}}

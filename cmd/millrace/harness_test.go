@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/freeport"
 	"millrace/internal/order"
 )
 
@@ -274,11 +274,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	require.Eventually(t, ok, patience, 10*time.Millisecond, what)
 }
 
-// freeAddr is a loopback address that was free a moment ago, for what has to be known beforehand.
+// freeAddr is a loopback address that is free, for what has to be known beforehand.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	all, err := freeport.Addrs(t.Context(), 1)
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return all[0]
 }

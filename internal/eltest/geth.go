@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"millrace/internal/engineapi"
+	"millrace/internal/freeport"
 )
 
 const (
@@ -182,10 +181,11 @@ func (g *Geth) data() string { return filepath.Join(g.cfg.Dir, "data") }
 // prepare makes what the first start needs.
 func (g *Geth) prepare(ctx context.Context) error {
 	if g.port == 0 {
-		var err error
-		if g.port, g.rpc, err = freePorts(ctx); err != nil {
-			return err
+		first, err := freeport.Row(ctx, 2)
+		if err != nil {
+			return fmt.Errorf("prepare geth: %w", err)
 		}
+		g.port, g.rpc = first, first+1
 	}
 	if _, err := os.Stat(g.data()); err == nil {
 		return nil
@@ -200,29 +200,6 @@ func (g *Geth) prepare(ctx context.Context) error {
 	}
 	_, err := output(ctx, "", g.cfg.Binary, "--datadir", g.data(), g.cfg.Scheme.flags()[0], "init", g.cfg.Genesis)
 	return err
-}
-
-// Ports are none of those that the system gives away by itself, to listeners and connections: a node that is stopped
-// would lose it.
-const (
-	firstPort = 15_000
-	pairs     = 2_500
-)
-
-// freePorts are two ports that nothing listens on now.
-func freePorts(ctx context.Context) (port, rpc int, err error) {
-	for range pairs {
-		port = firstPort + 2*rand.IntN(pairs) //nolint:gosec // no secret
-		if free(ctx, port) && free(ctx, port+1) {
-			return port, port + 1, nil
-		}
-	}
-	return 0, 0, errors.New("no port is free")
-}
-
-func free(ctx context.Context, port int) bool {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	return err == nil && l.Close() == nil
 }
 
 func hexOf(s engineapi.Secret) string {

@@ -2,7 +2,6 @@ package natstest
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
+
+	"millrace/internal/freeport"
 )
 
 const (
@@ -31,18 +32,19 @@ type Cluster struct {
 func StartCluster(tb testing.TB) *Cluster {
 	tb.Helper()
 	c := &Cluster{}
-	ports := freePorts(tb, 2*len(c.options))
+	first, err := freeport.Row(tb.Context(), 2*len(c.options))
+	require.NoError(tb, err)
 	var routes []*url.URL
 	for i := range c.options {
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[2*i+1])})
+		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", first+2*i+1)})
 	}
 	dir := tb.TempDir()
 	for i := range c.options {
 		name := fmt.Sprintf("nats-%d", i+1)
 		c.options[i] = &server.Options{
-			ServerName: name, Host: "127.0.0.1", Port: ports[2*i], NoSigs: true, NoLog: true, MaxPayload: 12 << 20,
+			ServerName: name, Host: "127.0.0.1", Port: first + 2*i, NoSigs: true, NoLog: true, MaxPayload: 12 << 20,
 			JetStream: true, StoreDir: filepath.Join(dir, name), SyncInterval: time.Second,
-			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[2*i+1]}, Routes: routes,
+			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: first + 2*i + 1}, Routes: routes,
 		}
 		c.Start(tb, i)
 	}
@@ -60,18 +62,6 @@ func StartCluster(tb testing.TB) *Cluster {
 		return false
 	}, electWithin, electTick, "a meta leader")
 	return c
-}
-
-// freePorts are ports that nothing listens on now.
-func freePorts(tb testing.TB, n int) (ports []int) {
-	tb.Helper()
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(tb, err)
-		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port) //nolint:forcetypeassert // it listens on TCP
-	}
-	return ports
 }
 
 // Start starts a server on what it has stored.

@@ -3,10 +3,11 @@
 package e2e
 
 import (
-	"fmt"
-	"net"
-	"sync/atomic"
 	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/freeport"
 )
 
 // beside runs a test beside others that say so, after all that do not. It is for those that wait more than they
@@ -29,26 +30,10 @@ func modest(rate float64) float64 {
 	return min(rate, 150)
 }
 
-const (
-	firstPort = 10_000
-	ports     = 5_000
-)
-
-// nextPort counts the ports that were given away, from a random one on: another run may be on this machine.
-var nextPort atomic.Uint32
-
-// freeAddr is a loopback address that nothing listens on, and that no other test gets. Its port is none of those
-// that the system gives away by itself, to listeners and connections: the port of a process that is down would be
-// somebody else's when it comes back.
+// freeAddr is a loopback address that nothing listens on, and that no other test gets.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range ports {
-		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+nextPort.Add(1)%ports)
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			ln.Close()
-			return addr
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
+	all, err := freeport.Addrs(t.Context(), 1)
+	require.NoError(t, err)
+	return all[0]
 }

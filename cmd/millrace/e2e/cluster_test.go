@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"millrace/internal/freeport"
 	"millrace/loadtest"
 )
 
@@ -59,7 +58,9 @@ func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	bin, err := natsServer()
 	require.NoError(t, err)
-	c := &cluster{dir: t.TempDir(), port: freePorts(t)}
+	first, err := freeport.Row(t.Context(), 3, 2000, 4000)
+	require.NoError(t, err)
+	c := &cluster{dir: t.TempDir(), port: first}
 	run(t, "bus-config", "--out="+c.dir, "--cluster=3", fmt.Sprintf("--port=%d", c.port), "--store-dir="+filepath.Join(c.dir, "store"))
 	for i := range c.servers {
 		name := fmt.Sprintf("nats-%d", i+1)
@@ -78,25 +79,6 @@ func startCluster(t *testing.T) *cluster {
 	}
 	c.waitHealthy(t)
 	return c
-}
-
-// freePorts is a port from which on all that a cluster needs is free now.
-func freePorts(t *testing.T) int {
-	t.Helper()
-	for range 50 {
-		base, free := 20000+rand.IntN(8000), true // up to 32002: as freeAddr
-		for i := 0; i < 9 && free; i++ {
-			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+i%3+i/3*2000))
-			if free = err == nil; free {
-				ln.Close()
-			}
-		}
-		if free {
-			return base
-		}
-	}
-	t.Fatal("no free ports for a cluster")
-	return 0
 }
 
 // run runs a millrace command that ends by itself.

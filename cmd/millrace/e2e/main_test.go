@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +37,6 @@ func runAll(m *testing.M) int {
 		}
 	}
 	goAhead()
-	nextPort.Store(rand.Uint32N(ports))
 	return m.Run()
 }
 

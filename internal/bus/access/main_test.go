@@ -3,10 +3,8 @@ package access_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +17,7 @@ import (
 	"millrace/internal/bus"
 	"millrace/internal/bus/access"
 	"millrace/internal/bus/embedded"
+	"millrace/internal/freeport"
 	"millrace/internal/natstest"
 	"millrace/subjects"
 )
@@ -33,32 +32,12 @@ const (
 	tick = 10 * time.Millisecond
 )
 
-// freePort is the first of n ports in a row that nothing listens on, with the ports above it that a
-// site takes.
+// freePort is the first of n ports in a row, with those above it that a site takes.
 func freePort(t *testing.T, n int) int {
 	t.Helper()
-next:
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		_ = l.Close()
-		if port > 60000 {
-			continue
-		}
-		for i := range n {
-			for _, above := range []int{0, 2000, 4000} {
-				l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+above+i)))
-				if err != nil {
-					continue next
-				}
-				_ = l.Close()
-			}
-		}
-		return port
-	}
-	require.Fail(t, "no free ports")
-	return 0
+	p, err := freeport.Row(t.Context(), n, 2000, 4000)
+	require.NoError(t, err)
+	return p
 }
 
 // newSite writes a site for servers of this test.
