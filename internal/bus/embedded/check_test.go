@@ -88,7 +88,7 @@ func TestNothingOfPeersExistsWithoutThem(t *testing.T) {
 	s := natstest.Start(t)
 	require.NotContains(t, get(t, s.Monitor(), "/accountz"), "PEERS")
 	require.Zero(t, s.LeafPort())
-	require.ErrorIs(t, s.SetLeafs("", nil), embedded.ErrPeering)
+	require.ErrorIs(t, s.SetLeafs(nil, nil), embedded.ErrPeering)
 	_, err := nats.Connect(s.ClientURL(), s.PeersOption())
 	require.ErrorIs(t, err, embedded.ErrPeering)
 	s2 := natstest.Start(t, natstest.Config(func(c *embedded.Config) {

@@ -15,9 +15,6 @@ import (
 // Config.Peering only.
 const AccountPeers = "PEERS"
 
-// peeringAccounts is accountsConfig with nobody to exchange orders with yet.
-const peeringAccounts = "accounts: {\n  ORDERS: { jetstream: enabled }\n  PEERS: { jetstream: enabled }\n}\n"
-
 // Settings of leafnode connections that are the same for all.
 const (
 	leafMinVersion    = "2.15.0" // the oldest server whose durable sourcing is what we rely on
@@ -84,39 +81,46 @@ func (p *Peering) apply(o *server.Options, remotes []*server.RemoteLeafOpts) (er
 // called for a fresh list each time; it may be nil. Connections of accounts and remotes that stay are not
 // disturbed; those of accounts that are gone have to be ended by DisconnectLeafs.
 //
-// The server reloads twice: it does not subscribe the service imports of an account that is new in a reload
-// (v2.15.2), and remotes are dialed best when their accounts are there.
-func (s *Server) SetLeafs(accounts string, remotes func() []*server.RemoteLeafOpts) error {
+// The server reloads twice: an account can import only what another has exported before, and remotes are dialed best
+// when their accounts are there.
+func (s *Server) SetLeafs(accounts []Account, remotes func() []*server.RemoteLeafOpts) error {
 	if s.cfg.Peering == nil {
 		return ErrPeering
 	}
 	s.reloadMu.Lock()
 	defer s.reloadMu.Unlock()
-	if err := s.reload(accounts, s.remotes); err != nil {
+	if _, err := s.reload(accounts, s.remotes); err != nil {
 		// A remote may have lost its account: then both change in one step.
-		if err := s.reload(accounts, remotes); err != nil {
+		if _, err := s.reload(accounts, remotes); err != nil {
 			return err
 		}
 	}
-	if err := s.reload(accounts, remotes); err != nil {
+	left, err := s.reload(accounts, remotes)
+	if err != nil {
 		return err
+	}
+	if left > 0 {
+		return fmt.Errorf("%w: %d imports without an export", ErrPeering, left)
 	}
 	s.remotes = remotes
 	return nil
 }
 
-func (s *Server) reload(accounts string, remotes func() []*server.RemoteLeafOpts) error {
-	o, err := s.options(accounts)
+func (s *Server) reload(accounts []Account, remotes func() []*server.RemoteLeafOpts) (left int, err error) {
+	o, err := s.options(withoutImports(accounts))
 	if err != nil {
-		return err
+		return 0, err
+	}
+	if left, err = importInto(o, accounts, s.ns); err != nil {
+		return left, err
 	}
 	if remotes != nil {
 		o.LeafNode.Remotes = remotes()
 	}
 	if err := s.ns.ReloadOptions(o); err != nil {
-		return fmt.Errorf("reload embedded server: %w", err)
+		return left, fmt.Errorf("reload embedded server: %w", err)
 	}
-	return nil
+	return left, nil
 }
 
 // Leafs returns the leafnode connections, accepted and solicited, of one account or of all (empty).

@@ -95,11 +95,11 @@ func (s *Server) start(ctx context.Context) error {
 // about none; but a reload closes the connections whose keys are not on it, and the server reads the list
 // only while it has no checker. So the checker is put into the options that the server has taken.
 func (s *Server) create() error {
-	text := accountsConfig
-	if s.cfg.Peering != nil {
-		text = peeringAccounts
+	accounts := []Account{{Name: AccountOrders, JetStream: true}}
+	if s.cfg.Peering != nil { // with nobody to exchange orders with yet
+		accounts = append(accounts, Account{Name: AccountPeers, JetStream: true})
 	}
-	opts, err := s.options(text)
+	opts, err := s.options(accounts)
 	if err != nil {
 		return err
 	}
@@ -117,9 +117,9 @@ func (s *Server) create() error {
 }
 
 // options are made anew each time: the server keeps and changes what it is given.
-func (s *Server) options(accounts string) (*server.Options, error) {
+func (s *Server) options(accounts []Account) (*server.Options, error) {
 	cfg := &s.cfg
-	o, err := parseAccounts(accounts)
+	o, err := parseAccounts(RenderAccounts(accounts))
 	if err != nil {
 		return nil, err
 	}

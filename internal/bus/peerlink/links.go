@@ -44,6 +44,8 @@ type Links struct {
 	orders jetstream.JetStream // account ORDERS; nil: not open
 	lane   map[lane]jetstream.JetStream
 	peers  map[string]*peer
+
+	receivedUntil map[string]time.Time // by stream
 }
 
 // peer is one of them, with what is known of it.
@@ -62,7 +64,7 @@ func New(cfg Config, v Verifier, log *slog.Logger, reg prometheus.Registerer) (*
 	if !cfg.Enabled() {
 		return nil, fmt.Errorf("%w: no operator's name", ErrConfig)
 	}
-	l := &Links{cfg: cfg, log: log, m: newMetrics(reg), peers: map[string]*peer{}, lane: map[lane]jetstream.JetStream{}}
+	l := &Links{cfg: cfg, log: log, m: newMetrics(reg), peers: map[string]*peer{}, lane: map[lane]jetstream.JetStream{}, receivedUntil: map[string]time.Time{}}
 	l.cert = certificate.New("certificate for peers", "key of certificate for peers", l.certificateChanged)
 	if err := l.cert.Load(cfg.TLS.Cert, cfg.TLS.Key); err != nil {
 		return nil, err
@@ -217,9 +219,9 @@ func (l *Links) replace(peers []Peer) (gone []string) {
 
 // connect gives the server its accounts and remotes, if they are others than before.
 func (l *Links) connect(s *embedded.Server, peers []Peer) error {
-	text := renderAccounts(site(l.cfg.Operator, peers))
+	accounts := site(l.cfg.Operator, peers)
 	var b strings.Builder
-	b.WriteString(text)
+	b.WriteString(embedded.RenderAccounts(accounts))
 	for _, p := range peers {
 		b.WriteString(p.Name + " " + p.URL + "\n")
 	}
@@ -228,7 +230,7 @@ func (l *Links) connect(s *embedded.Server, peers []Peer) error {
 		return nil
 	}
 	l.applied = ""
-	if err := s.SetLeafs(text, func() []*server.RemoteLeafOpts { return l.remotes(peers) }); err != nil {
+	if err := s.SetLeafs(accounts, func() []*server.RemoteLeafOpts { return l.remotes(peers) }); err != nil {
 		return err
 	}
 	l.applied = apply
