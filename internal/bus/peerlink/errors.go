@@ -12,4 +12,7 @@ var (
 	// ErrRefused is what a handshake that is refused ends with; the reason is in the text and on
 	// millrace_peers_refused_handshakes_total.
 	ErrRefused = errors.New("peer refused")
+
+	// errInterrupted is why receiving starts over when its consumer has gone.
+	errInterrupted = errors.New("consumer gone")
 )

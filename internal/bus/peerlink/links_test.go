@@ -180,6 +180,34 @@ func TestReceiveRepeatsWhatWasNotDoneAndKeepsTheOrder(t *testing.T) {
 	require.ErrorIs(t, b.links.Receive(t.Context(), "nobody", order.PriorityHigh, nil), ErrNoPeer)
 }
 
+func TestWhatWasBegunComesAgainAtOnceInItsOrder(t *testing.T) {
+	a, b := start(t, "a"), start(t, "b")
+	join(t, a, b)
+	begun := make(chan struct{}, 1)
+	stop := background(t, func(ctx context.Context) error {
+		return b.links.Receive(ctx, "a", order.PriorityHigh, func(context.Context, Message) error {
+			select {
+			case begun <- struct{}{}:
+			default:
+			}
+			return errors.New("not now")
+		})
+	})
+	for i := range 10 { // one in hand, the others read ahead
+		a.store(t, order.PriorityHigh, i+1, nil)
+	}
+	<-begun
+	require.Eventually(t, func() bool {
+		s, err := b.links.js(order.PriorityHigh).Consumer(t.Context(), stream("a", order.PriorityHigh), receiver)
+		return err == nil && s.CachedInfo().NumAckPending == 10
+	}, soon, tick)
+	stop()
+	box := b.receive(t, "a", order.PriorityHigh)
+	box.await(t, 10)
+	require.Equal(t, upTo(10), box.nonces())
+	require.True(t, box.all()[0].Redelivered)
+}
+
 func TestPartitionIsNoticedAndNothingIsLostOrRepeated(t *testing.T) {
 	quick := func(c *Config, _ *node) { c.Ping = time.Second }
 	a, b := start(t, "a", quick), start(t, "b", quick)
