@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"millrace/internal/bus/embedded"
 	"millrace/internal/natstest"
@@ -98,4 +100,31 @@ func TestNothingOfPeersExistsWithoutThem(t *testing.T) {
 	require.Zero(t, s2.LeafPort(), "it only fetches")
 	require.ErrorIs(t, (&embedded.Config{StoreDir: "x", Peering: &embedded.Peering{}}).Validate(), embedded.ErrPeering)
 	require.ErrorIs(t, (&embedded.Config{StoreDir: "x", Peering: &embedded.Peering{Domain: "a", Listen: ":0"}}).Validate(), embedded.ErrPeering)
+}
+
+func TestConnectingWhileTheServerTakesOptionsOver(t *testing.T) {
+	s := natstest.Start(t, natstest.Config(func(c *embedded.Config) {
+		c.Peering = &embedded.Peering{Domain: "a", Ping: time.Second}
+	}))
+	var g errgroup.Group
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 4 {
+		g.Go(func() error {
+			for ctx.Err() == nil {
+				nc, err := nats.Connect(s.ClientURL(), s.ConnectOption())
+				if err != nil {
+					return err
+				}
+				nc.Close()
+			}
+			return nil
+		})
+	}
+	accounts := []embedded.Account{{Name: embedded.AccountOrders, JetStream: true}, {Name: embedded.AccountPeers, JetStream: true}}
+	for i := range 30 {
+		more := embedded.Account{Name: fmt.Sprintf("X_%d", i)}
+		require.NoError(t, s.SetLeafs(append(accounts, more), nil))
+	}
+	cancel()
+	require.NoError(t, g.Wait())
 }

@@ -87,8 +87,8 @@ func (s *Server) SetLeafs(accounts []Account, remotes func() []*server.RemoteLea
 	if s.cfg.Peering == nil {
 		return ErrPeering
 	}
-	s.reloadMu.Lock()
-	defer s.reloadMu.Unlock()
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
 	if _, err := s.reload(accounts, s.remotes); err != nil {
 		// A remote may have lost its account: then both change in one step.
 		if _, err := s.reload(accounts, remotes); err != nil {
@@ -145,6 +145,12 @@ func (s *Server) DisconnectLeafs(ctx context.Context, account string) int {
 		}
 	}
 	return n
+}
+
+// Interest reports whether there is a subscription in an account that a subject reaches.
+func (s *Server) Interest(account, subject string) bool {
+	a, err := s.ns.LookupAccount(account)
+	return err == nil && a.SubscriptionInterest(subject)
 }
 
 // LeafPort is the port on which leafnodes are accepted; zero without Peering.Listen.

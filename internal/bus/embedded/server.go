@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -32,7 +33,7 @@ type Server struct {
 	bootMu sync.Mutex
 	boot   *boot
 
-	reloadMu sync.Mutex
+	reloading sync.RWMutex // read-locked by each connection of this process while it is being made
 	remotes  func() []*server.RemoteLeafOpts // what the server dials; nil: nothing
 }
 
@@ -194,13 +195,52 @@ func (s *Server) ConnectOption() nats.Option { return s.connectOption(s.users.in
 func (s *Server) connectOption(key nkeys.KeyPair) nats.Option {
 	return func(o *nats.Options) error {
 		o.Url, o.Servers = nats.DefaultURL, nil
-		return errors.Join(nats.InProcessServer(s.ns)(o), keyAuth(key)(o))
+		return errors.Join(nats.InProcessServer(s)(o), keyAuth(key)(o))
 	}
 }
 
 // InProcessConn opens a pipe to the server; it makes a Server a nats.InProcessConnProvider. The
 // client still has to authenticate, which ConnectOption does.
-func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.reloading.RLock()
+	conn, err := s.ns.InProcessConn()
+	if err != nil {
+		s.reloading.RUnlock()
+		return nil, err
+	}
+	return &pipe{Conn: conn, made: sync.OnceFunc(s.reloading.RUnlock)}, nil
+}
+
+// pipe keeps the server from taking options over until the client has been let in: the server would take it for an
+// intruder, and as both then write to a pipe that nobody reads, the client would learn it after ten seconds.
+type pipe struct {
+	net.Conn
+	made  func()
+	wrote atomic.Bool // its credentials
+	open  atomic.Bool // and it was answered
+}
+
+func (p *pipe) Write(b []byte) (int, error) {
+	if !p.open.Load() {
+		p.wrote.Store(true)
+	}
+	return p.Conn.Write(b)
+}
+
+func (p *pipe) Read(b []byte) (int, error) {
+	answer := !p.open.Load() && p.wrote.Load()
+	n, err := p.Conn.Read(b)
+	if answer || err != nil {
+		p.open.Store(true)
+		p.made()
+	}
+	return n, err
+}
+
+func (p *pipe) Close() error {
+	p.made()
+	return p.Conn.Close()
+}
 
 // ClientURL is the listener's address, nats:// or tls://; without a listener an address that is of
 // no use but with ConnectOption.

@@ -17,6 +17,7 @@ import (
 
 	"millrace/internal/bus/embedded"
 	"millrace/internal/certificate"
+	"millrace/internal/order"
 )
 
 const (
@@ -53,7 +54,7 @@ type peer struct {
 	Peer
 	state   State
 	watches map[string]*watch // by what they watch
-	nudged  map[string]time.Time
+	sources map[order.Priority]*source
 }
 
 // New reads certificate and authorities; it opens nothing. V may be nil. Reg gets the millrace_peers_… series.
@@ -201,7 +202,7 @@ func (l *Links) replace(peers []Peer) (gone []string) {
 	for _, p := range peers {
 		known, ok := l.peers[p.Name]
 		if !ok {
-			known = &peer{watches: map[string]*watch{}, nudged: map[string]time.Time{}}
+			known = &peer{watches: map[string]*watch{}, sources: map[order.Priority]*source{}}
 			l.m.add(p.Name)
 		}
 		known.Peer = p

@@ -299,6 +299,7 @@ func TestPeersComeAndGoWhileOthersGoOn(t *testing.T) {
 		}
 		return nil
 	})
+	box.await(t, 1) // so b is connected
 	before, err := a.links.server.Leafs(serving("b", laneHigh))
 	require.NoError(t, err)
 	for range 3 {

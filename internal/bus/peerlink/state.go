@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,11 +19,9 @@ import (
 const (
 	watchEvery   = time.Second
 	watchTimeout = 5 * time.Second
-	// silence is how long a source may be quiet over a connection that is there before it is started again: an
-	// idle origin sends a heartbeat each second.
+	// silence is how long a source may be quiet before it is started again: an idle origin sends a heartbeat each
+	// second.
 	silence = 3 * time.Second
-	// nudgeEvery bounds how often it is.
-	nudgeEvery = 10 * time.Second
 )
 
 // State is what is known of a peer, at most a few seconds old.
@@ -69,10 +68,15 @@ func (l *Links) State() []State {
 	return all
 }
 
-// Run looks at the peers each second until ctx ends: for State, the metrics, what was missed, and sources that have
-// not noticed that their origin is back. Then it closes the package's connections to the server.
+// Run looks at the peers each second until ctx ends: for State, the metrics and what was missed; and it starts
+// sources again that have not noticed that their origin is there. Then it closes the package's connections to the server.
 func (l *Links) Run(ctx context.Context) error {
+	var wake sync.WaitGroup
 	defer l.close()
+	defer wake.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wake.Go(func() { l.wake(ctx) })
 	for retry.Pause(ctx, watchEvery) {
 		s, err := l.opened()
 		if err != nil {
@@ -127,7 +131,7 @@ func (l *Links) look(ctx context.Context, p Peer, leafs map[string]*server.LeafI
 		if p.URL == "" {
 			continue
 		}
-		if n, ok := l.behind(ctx, p, c, leafs[fetching(p.Name, laneOf(c))] != nil); ok {
+		if n, ok := l.behind(ctx, p, c); ok {
 			behind = append(behind, Backlog{Priority: c, Orders: n})
 			l.m.lag.WithLabelValues(p.Name, directionFetching, c.String()).Set(float64(n))
 		}
@@ -223,7 +227,7 @@ func (l *Links) owed(ctx context.Context, p Peer, c order.Priority) (n uint64, o
 }
 
 // behind is what we have not fetched from a peer, and looks for what nobody took in time.
-func (l *Links) behind(ctx context.Context, p Peer, c order.Priority, connected bool) (n uint64, ok bool) {
+func (l *Links) behind(ctx context.Context, p Peer, c order.Priority) (n uint64, ok bool) {
 	s, err := l.js(c).Stream(ctx, stream(p.Name, c))
 	if err != nil {
 		return 0, false
@@ -243,33 +247,12 @@ func (l *Links) behind(ctx context.Context, p Peer, c order.Priority, connected 
 	if src.Error != nil {
 		l.failed(p.Name, src.Error)
 	}
-	if quiet := src.Active < 0 || src.Active > silence; connected && quiet {
-		l.nudge(ctx, p, c)
+	if src.Active < 0 || src.Active > silence {
+		l.mu.Lock()
+		if known := l.source(p.Name, c); known != nil {
+			known.active = false
+		}
+		l.mu.Unlock()
 	}
 	return src.Lag, true
-}
-
-// nudge makes a source ask its origin again: the server itself waits longer after each time that the origin
-// was not there, for up to two minutes, and does not hear of connections in other accounts.
-func (l *Links) nudge(ctx context.Context, p Peer, c order.Priority) {
-	cfg := l.stream(p, c)
-	l.mu.Lock()
-	known := l.peers[p.Name]
-	due := known != nil && time.Since(known.nudged[cfg.Name]) > nudgeEvery
-	if due {
-		known.nudged[cfg.Name] = time.Now()
-	}
-	l.mu.Unlock()
-	if !due {
-		return
-	}
-	without := cfg
-	without.Sources = nil
-	_, err := l.js(c).UpdateStream(ctx, without)
-	if err == nil {
-		_, err = l.js(c).UpdateStream(ctx, cfg)
-	}
-	if err != nil {
-		l.failed(p.Name, err)
-	}
 }
