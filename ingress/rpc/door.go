@@ -120,7 +120,7 @@ func (d *Door) Run(ctx context.Context) error {
 func (d *Door) server(root context.Context) *http.Server {
 	srv := listener.NewServer(d.handler(), d.log)
 	srv.ReadTimeout, srv.WriteTimeout, srv.IdleTimeout = d.reading, d.writing, idleTimeout // reading includes the headers
-	srv.BaseContext = func(net.Listener) context.Context { return root }
+	srv.BaseContext, srv.ConnState = func(net.Listener) context.Context { return root }, d.metrics.connState
 	return srv
 }
 

@@ -1,9 +1,13 @@
 package rpc
 
 import (
+	"net"
+	"net/http"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"millrace/internal/listener"
 	"millrace/internal/rpcapi"
 )
 
@@ -38,6 +42,8 @@ type metrics struct {
 	errors   [dialects + 1]map[rpcapi.Reason]prometheus.Counter
 	calls    map[string]*[results]prometheus.Counter // jsonrpc only, by method's label
 	reloads  map[string]prometheus.Counter
+
+	connState func(net.Conn, http.ConnState) // the server's
 }
 
 // newMetrics registers the door's metrics; every label value exists from the start.
@@ -54,6 +60,9 @@ func newMetrics(reg prometheus.Registerer, d *Door) *metrics {
 		Name: "millrace_gateway_tls_reloads_total", Help: "Attempts to read a changed certificate.",
 	}, []string{"outcome"})
 	m.reloads = map[string]prometheus.Counter{"ok": reloads.WithLabelValues("ok"), "failed": reloads.WithLabelValues("failed")}
+	m.connState = listener.CountStates(f.NewCounterVec(prometheus.CounterOpts{
+		Name: "millrace_gateway_connections_total", Help: "State changes of clients' connections.",
+	}, []string{"state"}))
 	gauge := func(name, help string, value func() int64) {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
