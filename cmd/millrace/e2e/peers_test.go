@@ -133,9 +133,28 @@ func (o *operator) arrived(t *testing.T, l *load, from *operator, window int) {
 // Every order that is accepted anywhere reaches every builder, once: so nobody passes on what came from a peer.
 func TestPeersGetEveryOrderOnce(t *testing.T) {
 	all := startOperators(t, "alpha", "beta", "gamma")
+	exchange(t, all, 100, short(5*time.Second, 30*time.Second))
+	t.Log(run(t, "peers", "--admin="+all[0].bus.admin))
+}
+
+// So it is among ten, which need a machine for themselves.
+func TestTenPeersGetEveryOrderOnce(t *testing.T) {
+	if !soak() {
+		t.Skip("ten nodes on one machine: make soak")
+	}
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("peer%d", i))
+	}
+	exchange(t, startOperators(t, names...), 5, 30*time.Second)
+}
+
+// exchange sends a load to each and checks that every one's orders are at every builder.
+func exchange(t *testing.T, all []*operator, rate float64, d time.Duration) {
+	t.Helper()
 	loads := make([]*load, len(all))
 	for i, o := range all {
-		loads[i] = o.startLoad(t, exchanged(100, short(5*time.Second, 30*time.Second)))
+		loads[i] = o.startLoad(t, exchanged(rate, d))
 	}
 	for _, l := range loads {
 		l.wait(t)
@@ -145,7 +164,6 @@ func TestPeersGetEveryOrderOnce(t *testing.T) {
 			to.arrived(t, loads[i], from, 0)
 		}
 	}
-	t.Log(run(t, "peers", "--admin="+all[0].bus.admin))
 }
 
 // A peer that is killed, or stands still for longer than connections live, gets what it missed when it is back, and nobody

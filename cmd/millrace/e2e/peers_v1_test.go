@@ -21,7 +21,10 @@ import (
 )
 
 // oldProxy is the first proxy's last version (78e0d2f), behind a TLS terminator as it is deployed.
-type oldProxy struct{ user, system string }
+type oldProxy struct {
+	user, system string
+	pid          int
+}
 
 // startOldProxy starts the binary that MILLRACE_V1B_BIN names: it is no dependency of ours.
 func startOldProxy(t *testing.T, builder, hub string, tlsConfig *tls.Config) *oldProxy {
@@ -35,6 +38,7 @@ func startOldProxy(t *testing.T, builder, hub string, tlsConfig *tls.Config) *ol
 		"--metrics-addr", freeAddr(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, cmd.Start())
+	p.pid = cmd.Process.Pid
 	t.Cleanup(func() {
 		stop()
 		_ = cmd.Wait()

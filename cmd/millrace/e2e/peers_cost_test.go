@@ -1,0 +1,112 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"millrace/internal/certificate/selfsigned"
+	"millrace/internal/discovery/hubtest"
+	"millrace/loadtest"
+)
+
+const (
+	costRate  = 40 // orders a second; every peer of ours is a node on this machine
+	costShare = 5  // what a peer costs the first proxy, at least, in units of what it costs us
+)
+
+// What each further peer costs the operator whose orders go to it, in CPU of its process, beside the first proxy:
+// with 1, 5 and 10 peers, against none.
+func TestPeersCostTheirOriginLittle(t *testing.T) {
+	if !soak() {
+		t.Skip("compares costs, which needs the machine: make soak")
+	}
+	if os.Getenv("MILLRACE_V1B_BIN") == "" {
+		t.Skip("MILLRACE_V1B_BIN names no binary of the first proxy: it is no dependency of ours, see docs/performance.md")
+	}
+	counts := []int{0, 1, 5, 10}
+	ours, theirs := map[int]time.Duration{}, map[int]time.Duration{}
+	for _, n := range counts {
+		t.Run(fmt.Sprintf("millrace with %d", n), func(t *testing.T) { ours[n] = costHere(t, n) })
+		t.Run(fmt.Sprintf("first proxy with %d", n), func(t *testing.T) { theirs[n] = costThere(t, n) })
+	}
+	for _, n := range counts[1:] {
+		a, b := (ours[n]-ours[0])/time.Duration(n), (theirs[n]-theirs[0])/time.Duration(n)
+		report(t, "%d peers: an order costs %s of CPU here and %s there; a peer %s and %s, %.2fx", n, ours[n], theirs[n], a, b, float64(a)/float64(b))
+	}
+	for _, n := range counts[2:] { // one alone is within the noise
+		require.LessOrEqual(t, costShare*(ours[n]-ours[0]), theirs[n]-theirs[0])
+	}
+}
+
+// costHere is the CPU of an order at a node with n peers, all nodes of their own.
+func costHere(t *testing.T, n int) time.Duration {
+	t.Helper()
+	names := []string{"origin"}
+	for i := range n {
+		names = append(names, fmt.Sprintf("peer%d", i))
+	}
+	all := startOperators(t, names...)
+	cost, l := costOf(t, all[0].pipeline, all[0].bus.pid())
+	for _, o := range all[1:] {
+		o.arrived(t, l, all[0], 0)
+	}
+	return cost
+}
+
+// costThere is the same at the first proxy, whose peers are listeners that take everything.
+func costThere(t *testing.T, n int) time.Duration {
+	t.Helper()
+	cert, key := selfsigned.Write(t, t.TempDir(), 1)
+	pem, err := os.ReadFile(cert)
+	require.NoError(t, err)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	require.NoError(t, err)
+	hub := hubtest.Start(t)
+	var taken atomic.Int64
+	for i := range n {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			taken.Add(1)
+			_, _ = w.Write([]byte(`{"jsonrpc":"2.0","id":1,"result":null}`))
+		}))
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		hub.Set(hubtest.Builder{
+			Name: fmt.Sprintf("peer%d", i), IP: strings.TrimPrefix(s.URL, "https://"), Instance: &hubtest.Credentials{Certificate: string(pem)},
+		})
+	}
+	p := &pipeline{}
+	p.sink, p.builder = startSink(t)
+	old := startOldProxy(t, p.builder, hub.URL("old"), &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+	p.doors = []string{old.user}
+	nap(t, 3*time.Second)
+	cost, l := costOf(t, p, old.pid)
+	require.GreaterOrEqual(t, taken.Load(), int64(n*l.journal.Count(loadtest.AnswerAccepted)), "every peer gets every order")
+	return cost
+}
+
+// costOf sends a load and is what the process used for each order.
+func costOf(t *testing.T, p *pipeline, pid int) (time.Duration, *load) {
+	t.Helper()
+	warm := p.startLoad(t, exchanged(costRate, 3*time.Second))
+	warm.wait(t)
+	f := exchanged(costRate, 20*time.Second)
+	f.Corpus.Mix = loadtest.Mix{{Shape: loadtest.ShapeBundle, Weight: 1}}
+	before := cpuTicks(t, pid)
+	l := p.startLoad(t, f)
+	l.wait(t)
+	nap(t, time.Second)
+	used := time.Duration(cpuTicks(t, pid)-before) * 10 * time.Millisecond
+	return (used / time.Duration(costRate*20)).Round(time.Microsecond), l
+}
