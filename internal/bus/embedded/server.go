@@ -33,8 +33,8 @@ type Server struct {
 	bootMu sync.Mutex
 	boot   *boot
 
-	reloading sync.RWMutex // read-locked by each connection of this process while it is being made
-	remotes  func() []*server.RemoteLeafOpts // what the server dials; nil: nothing
+	reloading sync.RWMutex                    // read-locked by each connection of this process while it is being made
+	remotes   func() []*server.RemoteLeafOpts // what the server dials; nil: nothing
 }
 
 // Start runs a server on cfg.StoreDir and returns when it is healthy: streams recovered, listener
