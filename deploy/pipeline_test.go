@@ -88,6 +88,7 @@ func peerFlags(t *testing.T) []string {
 	require.NoError(t, os.WriteFile(file, []byte("peers: [{name: beta, address: '127.0.0.1:1', transport: leafnode, pins: ["+strings.Repeat("ab", 32)+"]}]\n"), 0o600))
 	return []string{
 		"--peers.name=alpha", "--peers.listen=" + freeAddr(t), "--peers.tls.cert=" + cert, "--peers.tls.key=" + key, "--peers.file=" + file,
+		"--peers.system.listen=" + freeAddr(t), "--peers.system.tls.cert=" + cert, "--peers.system.tls.key=" + key,
 	}
 }
 

@@ -279,6 +279,7 @@ type peerIntake struct {
 
 func (r *peersRole) start(ctx context.Context, name string) *peerIntake {
 	in := &peerIntake{}
+	r.receiver.Know(name)
 	ctx, in.cancel = context.WithCancel(ctx)
 	for _, class := range order.Priorities {
 		in.done.Go(func() {

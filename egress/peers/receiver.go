@@ -188,6 +188,9 @@ func (r *Receiver) drop(ctx context.Context, p *peer, in *order.Incoming, d Drop
 	})
 }
 
+// Know makes the metrics of a peer, so that they are there before its first order.
+func (r *Receiver) Know(name string) { r.peer(name) }
+
 // Forget lets go of what is known of a peer that is gone, its metrics included.
 func (r *Receiver) Forget(name string) {
 	r.mu.Lock()

@@ -48,11 +48,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// add makes a peer's series, so that zero is visible.
+// add makes a peer's series, so that zero is visible; a round trip is zero without a connection.
 func (m *metrics) add(peer string) {
 	for _, d := range []string{directionServing, directionFetching} {
 		for _, ln := range lanes {
 			m.connected.WithLabelValues(peer, d, ln.String())
+			m.rtt.WithLabelValues(peer, d, ln.String())
 		}
 		for _, c := range order.Priorities {
 			m.lag.WithLabelValues(peer, d, c.String())
