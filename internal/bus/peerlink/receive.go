@@ -79,16 +79,15 @@ func (l *Links) fetches(name string) bool {
 }
 
 func (l *Links) receive(ctx context.Context, peer string, p order.Priority, h func(context.Context, Message) error) error {
+	if !retry.Pause(ctx, time.Until(l.ended(peer, p).Add(deadRequests))) {
+		return nil
+	}
 	cons, err := l.js(p).CreateOrUpdateConsumer(ctx, stream(peer, p), jetstream.ConsumerConfig{
 		Durable: receiver, AckPolicy: jetstream.AckExplicitPolicy, AckWait: receiverAckWait, MaxDeliver: -1, MaxAckPending: -1,
 	})
 	if err != nil {
 		return err
 	}
-	if !retry.Pause(ctx, time.Until(l.ended(peer, p).Add(deadRequests))) {
-		return nil
-	}
-	defer l.end(peer, p)
 	// Nobody else receives: what is not done was begun by who is no more, and need not wait.
 	begun := cons.CachedInfo().Delivered.Stream
 	if cons.CachedInfo().NumAckPending > 0 {
@@ -112,6 +111,7 @@ func (l *Links) receive(ctx context.Context, peer string, p order.Priority, h fu
 	if err != nil {
 		return err
 	}
+	defer l.end(peer, p)
 	closed := c.Closed()
 	select {
 	case <-ctx.Done():
