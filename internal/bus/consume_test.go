@@ -197,6 +197,12 @@ func TestShutdownFinishesWhatWasBegunAndHandsBackTheRest(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b, js := testBus(t, s), s.JetStream(t)
+	workers, err := js.Consumer(t.Context(), "IN_HIGH", subjects.WorkerDurable)
+	require.NoError(t, err)
+	patient := workers.CachedInfo().Config
+	patient.AckWait = time.Hour // what is not given back does not come
+	_, err = js.UpdateConsumer(t.Context(), "IN_HIGH", patient)
+	require.NoError(t, err)
 	publishAll(t, b, 200, order.PriorityHigh)
 	var begun, finished atomic.Int32
 	gate := make(chan struct{})
@@ -214,8 +220,7 @@ func TestShutdownFinishesWhatWasBegunAndHandsBackTheRest(t *testing.T) {
 	y := newTally()
 	background(t, func(ctx context.Context) error { return b.ConsumeIn(ctx, 1, y.handle) })
 	want := 200 - int(finished.Load())
-	// Well before AckWait: the rest was given back, not left to run out.
-	require.Eventually(t, func() bool { return y.distinct() >= want }, subjects.WorkerAckWait-time.Second, tick)
+	require.Eventually(t, func() bool { return y.distinct() >= want }, soon, tick)
 	require.Eventually(t, func() bool { return drained(t, js, "IN_HIGH", subjects.WorkerDurable) }, soon, tick)
 }
 
