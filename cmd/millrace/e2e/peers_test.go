@@ -146,7 +146,11 @@ func TestTenPeersGetEveryOrderOnce(t *testing.T) {
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("peer%d", i))
 	}
-	exchange(t, startOperators(t, names...), 5, 30*time.Second)
+	all := startOperators(t, names...)
+	for _, o := range all {
+		rested(t, o.bus.pid())
+	}
+	exchange(t, all, 5, 30*time.Second)
 }
 
 // exchange sends a load to each and checks that every one's orders are at every builder.
