@@ -238,7 +238,9 @@ func TestTheQueueComesBackWithTheServer(t *testing.T) {
 	require.NoError(t, err)
 	s.Restart(t)
 	require.Eventually(t, func() bool {
-		_, err := a.Offer(t.Context(), call(rpcapi.Low, "x"))
+		ctx, cancel := context.WithTimeout(t.Context(), soon/10) // the answer to one may be lost meanwhile
+		defer cancel()
+		_, err := a.Offer(ctx, call(rpcapi.Low, "x"))
 		return err == nil
 	}, soon, tick)
 }
