@@ -55,25 +55,28 @@ func relay(target string) (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	go func() {
-		for {
-			c, err := l.Accept()
+	go forward(l, target)
+	return "http://" + l.Addr().String(), nil
+}
+
+// forward connects whoever comes to a listener with target, until the listener is closed.
+func forward(l net.Listener, target string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			d, err := net.Dial("tcp", target)
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				d, err := net.Dial("tcp", target)
-				if err != nil {
-					return
-				}
-				defer d.Close()
-				go pass(d, c)
-				pass(c, d)
-			}()
-		}
-	}()
-	return "http://" + l.Addr().String(), nil
+			defer d.Close()
+			go pass(d, c)
+			pass(c, d)
+		}()
+	}
 }
 
 // pass copies by reads and writes; splice takes more calls for small messages.

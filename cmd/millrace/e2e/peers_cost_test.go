@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"millrace/internal/certificate/selfsigned"
 	"millrace/internal/discovery/hubtest"
 	"millrace/loadtest"
 )
@@ -66,11 +64,7 @@ func costHere(t *testing.T, n int) time.Duration {
 // costThere is the same at the first proxy, whose peers are listeners that take everything.
 func costThere(t *testing.T, n int) time.Duration {
 	t.Helper()
-	cert, key := selfsigned.Write(t, t.TempDir(), 1)
-	pem, err := os.ReadFile(cert)
-	require.NoError(t, err)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	require.NoError(t, err)
+	pem, _, _, shown := hubIdentity(t)
 	hub := hubtest.Start(t)
 	var taken atomic.Int64
 	for i := range n {
@@ -78,16 +72,16 @@ func costThere(t *testing.T, n int) time.Duration {
 			taken.Add(1)
 			_, _ = w.Write([]byte(`{"jsonrpc":"2.0","id":1,"result":null}`))
 		}))
-		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+		s.TLS = shown.Clone()
 		s.StartTLS()
 		t.Cleanup(s.Close)
 		hub.Set(hubtest.Builder{
-			Name: fmt.Sprintf("peer%d", i), IP: strings.TrimPrefix(s.URL, "https://"), Instance: &hubtest.Credentials{Certificate: string(pem)},
+			Name: fmt.Sprintf("peer%d", i), IP: strings.TrimPrefix(s.URL, "https://"), Instance: &hubtest.Credentials{Certificate: pem},
 		})
 	}
 	p := &pipeline{}
 	p.sink, p.builder = startSink(t)
-	old := startOldProxy(t, p.builder, hub.URL("old"), &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+	old := startOldProxy(t, p.builder, hub.URL("old"), shown)
 	p.doors = []string{old.user}
 	nap(t, 3*time.Second)
 	cost, l := costOf(t, p, old.pid)

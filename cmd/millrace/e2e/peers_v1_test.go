@@ -5,8 +5,6 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -52,25 +50,19 @@ func terminate(t *testing.T, cfg *tls.Config, to string) string {
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = ln.Close() })
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				up, err := net.Dial("tcp", to)
-				if err != nil {
-					return
-				}
-				defer up.Close()
-				go func() { _, _ = io.Copy(up, c) }()
-				_, _ = io.Copy(c, up)
-			}()
-		}
-	}()
+	go forward(ln, to)
 	return ln.Addr().String()
+}
+
+// hubIdentity is a certificate as a hub lists it, with its files and what shows it.
+func hubIdentity(t *testing.T) (pem, cert, key string, shown *tls.Config) {
+	t.Helper()
+	cert, key = selfsigned.Write(t, t.TempDir(), 1)
+	b, err := os.ReadFile(cert)
+	require.NoError(t, err)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	require.NoError(t, err)
+	return string(b), cert, key, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 }
 
 // A network of the first proxy and Millrace, joined by a BuilderHub: orders flow in both directions, replacements and cancels
@@ -79,23 +71,19 @@ func TestPeersOfTheFirstProxyExchangeOrders(t *testing.T) {
 	if os.Getenv("MILLRACE_V1B_BIN") == "" {
 		t.Skip("MILLRACE_V1B_BIN names no binary of the first proxy: it is no dependency of ours, see docs/performance.md")
 	}
-	cert, key := selfsigned.Write(t, t.TempDir(), 1)
-	pem, err := os.ReadFile(cert)
-	require.NoError(t, err)
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	require.NoError(t, err)
+	pem, cert, key, shown := hubIdentity(t)
 	hub := hubtest.Start(t)
 	system := freeAddr(t)
-	hub.Set(hubtest.Builder{Name: "mill", IP: system, Instance: &hubtest.Credentials{Certificate: string(pem)}})
+	hub.Set(hubtest.Builder{Name: "mill", IP: system, Instance: &hubtest.Credentials{Certificate: pem}})
 	ours := startNode(t, "--peers.hub.url="+hub.URL("mill"), "--peers.hub.every=1s", "--peers.system.listen="+system,
 		"--peers.system.tls.cert="+cert, "--peers.system.tls.key="+key)
 	eventually(t, 10*time.Second, func() bool { return len(hub.Registrations()) > 0 }, "we are registered")
 
 	theirs := &pipeline{}
 	theirs.sink, theirs.builder = startSink(t)
-	old := startOldProxy(t, theirs.builder, hub.URL("old"), &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}})
+	old := startOldProxy(t, theirs.builder, hub.URL("old"), shown)
 	theirs.doors = []string{old.user}
-	hub.Set(hubtest.Builder{Name: "old", IP: old.system, Instance: &hubtest.Credentials{Certificate: string(pem)}})
+	hub.Set(hubtest.Builder{Name: "old", IP: old.system, Instance: &hubtest.Credentials{Certificate: pem}})
 	eventually(t, 60*time.Second, func() bool {
 		_, body := get(ours.bus.admin + "/targets")
 		return len(hub.Registrations()) > 1 && len(body) > 0 && strings.Contains(body, `"old"`)
